@@ -1,4 +1,4 @@
-"""Configuration dataclasses: the only place the job's defaults, units and ranges are written down."""
+"""The job's configuration: the only place its defaults, units and ranges are written down."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 Algorithm = Literal["lora", "locon", "loha", "lokr", "dora", "oft", "rslora"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Timesteps = Literal["auto", "uniform", "sigmoid", "logit-normal", "shifted", "flux-shift"]
 Targets = Literal["default", "attention", "attention+mlp", "all-linear", "all-linear+conv", "full"]
 
 
@@ -20,7 +21,8 @@ def from_mapping(cls: type, values: Mapping[str, Any]) -> Any:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(
-            f"{cls.__name__} does not know {', '.join(unknown)}; it knows {', '.join(sorted(known))}"
+            f"{cls.__name__} does not know {', '.join(unknown)}; "
+            f"it knows {', '.join(sorted(known))}"
         )
     return cls(**values)
 

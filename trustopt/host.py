@@ -92,9 +92,9 @@ class Host(Protocol):
     """File or display name of the base model, for metadata."""
     prediction: Prediction
     sigmas: Tensor | None
-    """eps/v: ascending float32 table ``(1000,)`` of the loaded model's noise levels; None for flow."""
+    """eps/v: the loaded model's noise levels, ascending, float32 ``(1000,)``; flow: None."""
     flow_shift: float | None
-    """flow: the model's own mu (``exp(mu)`` is the shift factor), None if by resolution; eps/v: None."""
+    """flow: the loaded model's own mu, ``exp(mu)`` being the shift factor; eps/v: None."""
     latent_channels: int
     pixels_per_latent: int
     """8 for every VAE of the two families."""

@@ -141,6 +141,8 @@ class DataConfig:
 
     resolution: int = 1024
     """Side of the square whose area every bucket keeps, pixels."""
+    extra_resolutions: tuple[int, ...] = ()
+    """More such sides; a picture's resolutions take turns, so an epoch grows no longer."""
     bucket_step: int = 64
     """Bucket sides are multiples of this; lowered to fit small resolutions."""
     upscale: bool = True
@@ -157,10 +159,21 @@ class DataConfig:
     """Pre-encoded variants a caption when tags are shuffled or dropped."""
     validation_fraction: float = 0.0
     """Share of the images kept out of training for the validation loss."""
+    regularisation_weight: float = 1.0
+    """Loss weight of regularisation pictures; 1 counts them like the others."""
 
     def __post_init__(self) -> None:
-        if self.resolution < 16:
-            raise ValueError(f"resolution must be at least 16 pixels, got {self.resolution}")
+        object.__setattr__(self, "extra_resolutions", tuple(self.extra_resolutions))  # from JSON
+        for side in (self.resolution, *self.extra_resolutions):
+            if side < 16:
+                raise ValueError(f"resolution must be at least 16 pixels, got {side}")
+        for name, least in (("bucket_step", 8), ("keep_tokens", 0), ("caption_variants", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.regularisation_weight < 0.0:
+            raise ValueError(
+                f"regularisation_weight must be 0 or more, got {self.regularisation_weight}"
+            )
         for name in ("caption_dropout", "tag_dropout", "validation_fraction"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")

@@ -105,7 +105,12 @@ class Host(Protocol):
     """Compute dtype of the base model's activations."""
 
     def identity(self) -> Mapping[str, str]:
-        """Return what tells this base model from another: name, family, hash of a few weights."""
+        """Return what tells this base model from another: name, family, hash of a few weights.
+
+        The entries ``vae`` and ``text_encoders`` tell the encoders from others (a hash of a few
+        of their weights and the dtype they run in): caches of latents and prompts are keyed by
+        them alone, so that one cache serves every network with the same encoders.
+        """
         ...
 
     def layers(self) -> Mapping[str, LayerShape]:

@@ -1,0 +1,187 @@
+"""The training loop: one image batch from latents to changed weights, read top to bottom.
+
+``train`` is the walk; ``train_step`` is one stride of it. Nothing here knows ComfyUI or a file.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..adapters import AdapterSet
+from ..config import JobConfig
+from ..data import Batch, BatchStream
+from ..diffusion import Draw, Objective
+from ..host import Conditioning, Host
+from ..optim import optimizer_signals, step_optimizer
+from .ema import ExponentialAverage
+from .schedule import lr_factor
+
+
+class NonFiniteError(RuntimeError):
+    """The loss or gradient stayed non-finite for ``JobConfig.max_bad_steps`` steps in a row."""
+
+
+class StopTraining(Exception):  # noqa: N818  (a request, not an error)
+    """Raised by ``on_step`` to end training now and keep what was trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What one optimizer step did."""
+
+    step: int
+    """Optimizer steps done, this one included."""
+    loss: float
+    """Mean weighted loss of the whole step, all micro-batches."""
+    grad_norm: float
+    """L2 norm of the gradient before clipping."""
+    lr: float
+    epoch: float
+    seconds: float
+    skipped: bool
+    """True if loss or gradient was not finite, and the weights were left alone."""
+    signals: dict[str, Tensor] = field(default_factory=dict)
+    """The optimizer's own signals, 0-dim, still on its device."""
+    levels: list[float] = field(default_factory=list)
+    """Noise level in (0, 1) of each sample of the step."""
+    sample_losses: list[float] = field(default_factory=list)
+    """Unweighted loss of each sample of the step."""
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Everything a run moves: each step changes it, a checkpoint saves it, a resume restores it."""
+
+    job: JobConfig
+    host: Host
+    adapters: AdapterSet
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    batches: BatchStream
+    generator: torch.Generator
+    """The run's only randomness after setup: batch order, latents, levels, noise, dropout."""
+    ema: ExponentialAverage | None = None
+    step: int = 0
+    skipped: int = 0
+    bad_in_a_row: int = 0
+
+    def position(self) -> dict[str, Any]:
+        """Return where the run stands in its data and randomness, as plain values and tensors."""
+        return {
+            "generator": self.generator.get_state(),
+            "batches": self.batches.state_dict(),
+            "objective": self.objective.state_dict(),
+        }
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Return to a ``position``, bit for bit."""
+        self.generator.set_state(position["generator"])
+        self.batches.load_state_dict(position["batches"])
+        self.objective.load_state_dict(position["objective"])
+
+
+def train(run: Run, on_step: Callable[[StepReport], None]) -> None:
+    """Train until ``run.job.steps``, inside a host session.
+
+    Args:
+        run: Changed in place.
+        on_step: Called after each step: record, report, save. What it raises ends training.
+
+    Raises:
+        NonFiniteError: After ``max_bad_steps`` non-finite steps in a row.
+        BaseException: Whatever a step or ``on_step`` raises; the run then stands exactly at the
+            end of its last whole step and can be saved.
+    """
+    while run.step < run.job.steps:
+        before = run.position()
+        try:
+            report = train_step(run)
+        except BaseException:
+            # A half-done step has drawn data and noise; a resume must draw the same again.
+            run.go_to(before)
+            raise
+        finally:
+            run.optimizer.zero_grad(set_to_none=True)
+        on_step(report)
+        if run.bad_in_a_row >= run.job.max_bad_steps:
+            raise NonFiniteError(
+                f"loss or gradient was not finite {run.bad_in_a_row} steps in a row up to step "
+                f"{run.step}: the weights before that are kept; lower the learning rate, or train "
+                "in bf16 or fp32 if the base model overflows in fp16"
+            )
+
+
+def train_step(run: Run) -> StepReport:
+    """Take one optimizer step: accumulate gradients over micro-batches, clip, update."""
+    job, started = run.job, time.perf_counter()
+    lr = set_learning_rate(run)
+
+    micro_losses, levels, sample_losses = [], [], []
+    for _ in range(job.accumulation):
+        batch = next(run.batches)
+        draw = run.objective.draw(batch.latents, run.generator)
+        losses = denoising_losses(run, batch, draw)
+        weights = run.objective.weights(draw) * batch.loss_weights
+        loss = (losses * weights.to(losses.device)).mean() / job.accumulation
+        loss.backward()
+        micro_losses.append(loss.detach())
+        levels.append(draw.level)
+        sample_losses.append(losses.detach())
+
+    # The optimizer is told the true mean over the whole step: Emo's emotion is made of it.
+    mean_loss = torch.stack(micro_losses).sum()
+    grad_norm = clip_gradients(run)
+    # The step's one wait for the device: everything the host must know before it may update.
+    values = torch.cat([torch.stack([mean_loss, grad_norm]), *sample_losses]).tolist()
+    finite = math.isfinite(values[0]) and math.isfinite(values[1])
+    if finite:
+        step_optimizer(run.optimizer, mean_loss)
+        if run.ema is not None:
+            run.ema.update(run.adapters.parameters())
+
+    run.step += 1
+    run.skipped += not finite
+    run.bad_in_a_row = 0 if finite else run.bad_in_a_row + 1
+    return StepReport(
+        step=run.step,
+        loss=values[0],
+        grad_norm=values[1],
+        lr=lr,
+        epoch=run.batches.epoch,
+        seconds=time.perf_counter() - started,
+        skipped=not finite,
+        signals=optimizer_signals(run.optimizer) if finite else {},
+        levels=torch.cat(levels).tolist(),
+        sample_losses=values[2:],
+    )
+
+
+def denoising_losses(run: Run, batch: Batch, draw: Draw) -> Tensor:
+    """Return each sample's loss ``(B,)``: run the network on a noised batch and compare."""
+    conditioning = Conditioning(
+        prompts=batch.prompts, geometry=batch.geometry, guidance=run.job.objective.guidance
+    )
+    output = run.host.denoise(draw.noised, draw.sigma, conditioning)
+    return run.objective.losses(output, draw, batch.masks)
+
+
+def set_learning_rate(run: Run) -> float:
+    """Set every group's lr for the step to come and return the job's own."""
+    job = run.job
+    lr = job.lr * lr_factor(
+        run.step, steps=job.steps, warmup_steps=job.warmup_steps, scheduler=job.scheduler
+    )
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_ratio", 1.0)
+    return lr
+
+
+def clip_gradients(run: Run) -> Tensor:
+    """Bound the L2 norm of the whole gradient and return what it was, a 0-dim tensor."""
+    bound = run.job.max_grad_norm or float("inf")
+    return torch.nn.utils.clip_grad_norm_(run.adapters.parameters(), bound)

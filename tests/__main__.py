@@ -1,0 +1,93 @@
+"""Run every test this machine can: ``python -m tests``.
+
+The core's tests and the linters run in this interpreter. The tests against a real ComfyUI run in
+ComfyUI's own interpreter, if a checkout is found (``COMFYUI_PATH``, or comfy-cli's workspace).
+"""
+
+import configparser
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    """Run all, report all; non-zero if any part failed."""
+    failed = [name for name, command in own_checks() if not run(name, command)]
+    comfy = find_comfyui()
+    if comfy is None:
+        say("SKIPPED: tests/comfy and tests/browser, no ComfyUI found: set COMFYUI_PATH")
+    elif not comfy_python_ready(comfy):
+        say(
+            f"SKIPPED: tests/comfy and tests/browser, {comfy_python(comfy)} cannot import torch, "
+            "peft, pytest and playwright: install them into ComfyUI's environment"
+        )
+    else:
+        command = [comfy_python(comfy), "-m", "pytest", "-q", "tests/comfy", "tests/browser"]
+        if not run("tests in ComfyUI", command, COMFYUI_PATH=str(comfy)):
+            failed.append("tests in ComfyUI")
+    say("FAILED: " + ", ".join(failed) if failed else "all parts passed")
+    return len(failed)
+
+
+def own_checks() -> list[tuple[str, list[str]]]:
+    """Return the parts that need nothing but this interpreter."""
+    python = sys.executable
+    return [
+        ("lint", [python, "-m", "ruff", "check", "."]),
+        ("format", [python, "-m", "ruff", "format", "--check", "."]),
+        ("unit tests", [python, "-m", "pytest", "-q"]),
+    ]
+
+
+def run(name: str, command: list[str], **environment: str) -> bool:
+    """Run one part in the repository's root and say which."""
+    say(f"== {name}")
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}).returncode == 0
+
+
+def say(line: str) -> None:
+    """Print at once, in order with what the parts print."""
+    print(line, flush=True)
+
+
+def find_comfyui() -> Path | None:
+    """Return the ComfyUI checkout named by COMFYUI_PATH or by comfy-cli's settings, if any."""
+    places = [os.environ.get("COMFYUI_PATH", "")]
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read(comfy_cli_settings())
+    places.append(settings.get("DEFAULT", "default_workspace", fallback=""))
+    for place in places:
+        if place and (Path(place) / "comfy_execution").is_dir():
+            return Path(place)
+    return None
+
+
+def comfy_cli_settings() -> Path:
+    """Return where comfy-cli keeps its settings on this system."""
+    home = Path.home()
+    if sys.platform == "win32":
+        return home / "AppData" / "Local" / "comfy-cli" / "config.ini"
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support" / "comfy-cli" / "config.ini"
+    return home / ".config" / "comfy-cli" / "config.ini"
+
+
+def comfy_python(comfy: Path) -> str:
+    """Return the interpreter ComfyUI runs in: its own environment, else this one."""
+    for place in (".venv/bin/python", "venv/bin/python", ".venv/Scripts/python.exe"):
+        if (comfy / place).exists():
+            return str(comfy / place)
+    return sys.executable
+
+
+def comfy_python_ready(comfy: Path) -> bool:
+    """Return whether that interpreter has what the tests need."""
+    check = "import torch, torchsde, peft, pytest, playwright"
+    return subprocess.run([comfy_python(comfy), "-c", check], capture_output=True).returncode == 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -211,6 +211,14 @@ class JobConfig:
     """Saved states kept on disk."""
     max_bad_steps: int = 10
     """Non-finite losses or gradients in a row before training stops."""
+    sample_every: int = 0
+    """Steps between sample pictures; 0 makes them before step 1 and at the end only."""
+    validate_every: int = 100
+    """Steps between validation losses, where pictures are held out; 0 is never."""
+    ema_decay: float = 0.0
+    """Decay of the weights' moving average, which is then what is saved; 0 is off."""
+    on_should_stop: Literal["ignore", "stop", "save"] = "ignore"
+    """What to do when an Emo optimizer says it has learned what it can."""
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
@@ -226,11 +234,16 @@ class JobConfig:
             ("keep_last", 1),
             ("save_every", 0),
             ("warmup_steps", 0),
+            ("max_bad_steps", 1),
+            ("sample_every", 0),
+            ("validate_every", 0),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not self.lr > 0.0:
             raise ValueError(f"lr must be above 0, got {self.lr}")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that ``from_dict`` and JSON take."""

@@ -1,0 +1,31 @@
+"""How a face (node or command line) follows a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..signals import Recorder
+from .loop import Run, StepReport
+
+
+def ignore(*_: Any) -> None:
+    """Stand in for a hook nobody set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """Callables a face may set; all are called in the training thread."""
+
+    on_stage: Callable[[str, int, int], None] = ignore
+    """(what, done, total) while pictures and captions are encoded."""
+    on_report: Callable[[str], None] = ignore
+    """Text the user should see: buckets, memory plan, warnings, should_stop."""
+    on_start: Callable[[Run, Path], None] = ignore
+    """Once before step 1 (or the first resumed step), with the run's folder."""
+    on_step: Callable[[StepReport, Recorder], None] = ignore
+    """After each step; raise StopTraining to end now and keep what was trained."""
+    on_sample: Callable[[Run], None] = ignore
+    """Inside the session: before step 1, every ``sample_every`` steps, and at the end."""
+    on_saved: Callable[[int, Path], None] = ignore
+    """After each saved state, with its folder."""

@@ -1,0 +1,126 @@
+"""Around each step: record, report, validate, sample, save. ``Keeper.on_step`` is the order."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..signals import Recorder
+from .checkpoint import save_state
+from .folders import RunFolder
+from .hooks import Hooks
+from .loop import Run, StepReport, StopTraining
+from .lora_file import LoraWriter
+from .validation import Validation
+
+log = logging.getLogger("trustopt")
+
+
+@dataclass(kw_only=True)
+class Keeper:
+    """Keeps a run on disk and its face informed."""
+
+    run: Run
+    hooks: Hooks
+    folder: RunFolder
+    writer: LoraWriter
+    recorder: Recorder
+    fingerprint: Mapping[str, Any]
+    validation: Validation | None
+    saved_step: int
+    """Step of the newest state on disk."""
+    stop_seen: bool = False
+
+    def on_step(self, report: StepReport) -> None:
+        """Follow one step; what a hook raises ends training."""
+        job = self.run.job
+        values: dict[str, Any] = {
+            "loss": report.loss,
+            "lr": report.lr,
+            "grad_norm": report.grad_norm,
+            "epoch": report.epoch,
+            "seconds": report.seconds,
+            "skipped": self.run.skipped,
+            **{f"opt/{name}": value for name, value in report.signals.items()},
+        }
+        if self.validation is not None and is_due(report.step, job.validate_every, job.steps):
+            values["val/loss"] = self.validation.loss(self.run)
+        self.recorder.record(report.step, values)
+        if is_due(report.step, job.save_every):
+            self.save()
+        if is_due(report.step, job.sample_every):
+            self.hooks.on_sample(self.run)
+        self.hooks.on_step(report, self.recorder)
+        self._obey_optimizer()
+
+    def _obey_optimizer(self) -> None:
+        """Act on an Emo optimizer's ``should_stop``, once."""
+        if self.stop_seen or not getattr(self.run.optimizer, "should_stop", False):
+            return
+        self.stop_seen = True
+        self.recorder.event(self.run.step, "should_stop")
+        wish = self.run.job.on_should_stop
+        self.hooks.on_report(
+            f"step {self.run.step}: the optimizer says the loss has settled (should_stop); "
+            + {"ignore": "going on", "stop": "stopping", "save": "saved, going on"}[wish]
+        )
+        if wish == "save":
+            self.save()
+        elif wish == "stop":
+            raise StopTraining("the optimizer's should_stop")
+
+    def save(self) -> None:
+        """Save a state unless this step's is on disk already.
+
+        Raises:
+            OSError: If it cannot be written; the first line names the last state that was.
+        """
+        run = self.run
+        if run.step == self.saved_step or run.step == 0:
+            return
+        try:
+            path = save_state(
+                run,
+                self.folder.state,
+                self.fingerprint,
+                self.writer.save,
+                keep_last=run.job.keep_last,
+            )
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"step {run.step} could not be saved ({error.strerror or error}): free disk space "
+                f"and resume; the newest saved state is step {self.saved_step}",
+                str(self.folder.state),
+            ) from error
+        self.saved_step = run.step
+        self.recorder.event(run.step, "save")
+        self.hooks.on_saved(run.step, path)
+
+    def keep_after_error(self, error: BaseException) -> None:
+        """Save what was trained while ``error`` is under way; never hides it."""
+        if self.run.step == 0:
+            return
+        try:
+            self.save()
+            self.writer.save(self.folder.lora)
+        except OSError as failure:
+            log.error("what was trained since step %d is lost: %s", self.saved_step, failure)
+            return
+        kind = type(error).__name__
+        log.warning(
+            "training ended at step %d (%s); the LoRA so far is %s, and resume goes on from there",
+            self.run.step,
+            kind,
+            self.folder.lora,
+        )
+        self.folder.write_json(
+            "result.json",
+            {"status": "interrupted", "step": self.run.step, "error": kind, "time": time.time()},
+        )
+
+
+def is_due(step: int, every: int, last: int | None = None) -> bool:
+    """Return whether something done every ``every`` steps (0: never) is due, or at the last one."""
+    return every > 0 and (step % every == 0 or step == last)

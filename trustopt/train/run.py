@@ -1,0 +1,221 @@
+"""One whole job: check, encode, build, resume, train, save, check the file. Start at ``run_job``."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..adapters import AdapterSet, build_adapters, select_layers
+from ..config import JobConfig
+from ..data import ImageSet, TrainingSet, prepare
+from ..diffusion import Objective
+from ..host import Host
+from ..optim import build_optimizer
+from ..signals import Recorder, Signals
+from .checkpoint import load_latest
+from .ema import ExponentialAverage
+from .folders import Folders, RunFolder, find_run, new_run
+from .hooks import Hooks
+from .keeper import Keeper
+from .loop import Run, StopTraining, train
+from .lora_file import LoraReport, LoraWriter
+from .validation import Validation
+
+
+@dataclass(kw_only=True)
+class Job:
+    """A job with everything it needs around it."""
+
+    config: JobConfig
+    host: Host
+    images: ImageSet
+    folders: Folders
+    hooks: Hooks = field(default_factory=Hooks)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """More for the LoRA's metadata: the plan, the workflow."""
+    resume: bool = False
+    """Go on with the newest run of this name, if one has a saved state."""
+    anyway: bool = False
+    """Resume although model or data differ from the saved run's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run leaves behind."""
+
+    status: Literal["finished", "stopped"]
+    lora: Path
+    """The saved file."""
+    report: LoraReport
+    """What re-reading the file showed."""
+    folder: RunFolder
+    signals: Signals
+    steps: int
+    skipped: int
+    """Steps left out because loss or gradient was not finite."""
+    seconds: float
+
+
+def run_job(job: Job) -> RunResult:
+    """Train a LoRA, save it, and read it back.
+
+    Raises:
+        ValueError: For input that cannot work, before any encoding or training.
+        NonFiniteError: If training diverged; the last good weights are saved.
+        BaseException: Whatever interrupts training; what was trained is saved first.
+    """
+    started = time.perf_counter()
+    adapters = check(job)
+    dataset = prepare(
+        job.images,
+        job.config.data,
+        job.host,
+        cache_dir=job.folders.cache,
+        seed=job.config.seed,
+        progress=job.hooks.on_stage,
+    )
+    job.hooks.on_report(dataset.report())
+    run = build_run(job, dataset, adapters)
+    fingerprint = fingerprint_of(job)
+    folder = open_folder(job, run, fingerprint)
+    writer = LoraWriter(run=run, images=job.images, dataset=dataset, notes=job.notes)
+    with open_recorder(folder, run.step) as recorder:
+        keeper = Keeper(
+            run=run,
+            hooks=job.hooks,
+            folder=folder,
+            writer=writer,
+            recorder=recorder,
+            fingerprint=fingerprint,
+            validation=validation_of(job, dataset),
+            saved_step=run.step,
+        )
+        status = train_in_session(keeper)
+        result = RunResult(
+            status=status,
+            lora=folder.lora,
+            report=writer.save_checked(folder.lora),
+            folder=folder,
+            signals=recorder.signals(),
+            steps=run.step,
+            skipped=run.skipped,
+            seconds=time.perf_counter() - started,
+        )
+    folder.write_json("result.json", describe(result))
+    return result
+
+
+def check(job: Job) -> AdapterSet:
+    """Refuse what cannot work before any work is done, and build the adapters.
+
+    Raises:
+        ValueError: The first line says what was given, what is allowed and how to mend it.
+    """
+    config = job.config
+    job.folders.check_writable()
+    Objective(config.objective, prediction=job.host.prediction, sigmas=job.host.sigmas)
+    layers = select_layers(job.host.layers(), config.adapter, job.host.family)
+    generator = torch.Generator().manual_seed(config.seed)
+    adapters = build_adapters(layers, config.adapter, generator)
+    # A trial optimizer on one small tensor finds a wrong name, option or missing package now.
+    trial = [torch.nn.Parameter(torch.zeros(1))]
+    build_optimizer(config.optimizer.name, trial, lr=config.lr, options=config.optimizer.options)
+    return adapters
+
+
+def build_run(job: Job, dataset: TrainingSet, adapters: AdapterSet) -> Run:
+    """Build the optimizer, objective and data stream around the adapters, at step 0."""
+    config, host = job.config, job.host
+    # Adapters drew from seed; the run's own stream must not repeat their numbers.
+    generator = torch.Generator().manual_seed(config.seed + 1)
+    return Run(
+        job=config,
+        host=host,
+        adapters=adapters,
+        optimizer=build_optimizer(
+            config.optimizer.name,
+            adapters.parameter_groups(),
+            lr=config.lr,
+            options=config.optimizer.options,
+        ),
+        objective=Objective(config.objective, prediction=host.prediction, sigmas=host.sigmas),
+        batches=dataset.batches(config.batch_size, config.repeats, generator),
+        generator=generator,
+        ema=ExponentialAverage(adapters.parameters(), config.ema_decay)
+        if config.ema_decay
+        else None,
+    )
+
+
+def fingerprint_of(job: Job) -> dict[str, Any]:
+    """Return what must be the same for a resume: model, adapter, optimizer, data, seed."""
+    config = job.config
+    return {
+        "model": dict(job.host.identity()),
+        "data": {"images": job.images.fingerprint(), **asdict(config.data)},
+        "adapter": asdict(config.adapter),
+        "optimizer": config.optimizer.name,
+        "seed": config.seed,
+        "batch": [config.batch_size, config.accumulation, config.repeats],
+    }
+
+
+def open_folder(job: Job, run: Run, fingerprint: Mapping[str, Any]) -> RunFolder:
+    """Return the run's folder: the one resumed, its state loaded, or a new one."""
+    folder = find_run(job.folders, job.config.name) if job.resume else None
+    if folder is not None:
+        step = load_latest(run, folder.state, fingerprint, anyway=job.anyway)
+        job.hooks.on_report(f"resuming {folder.path.name} after step {step}")
+    else:
+        folder = new_run(job.folders, job.config.name)
+    folder.write_json("job.json", {**job.config.to_dict(), "fingerprint": fingerprint})
+    return folder
+
+
+def open_recorder(folder: RunFolder, step: int) -> Recorder:
+    """Return the run's recorder; a resumed one goes on after ``step`` without gap or repeat."""
+    if step:
+        return Recorder.resume(folder.signals, step)
+    return Recorder(folder.signals)
+
+
+def validation_of(job: Job, dataset: TrainingSet) -> Validation | None:
+    """Return the validation loss's data, if pictures are held out."""
+    batches = dataset.validation_batches(job.config.batch_size)
+    return Validation(batches, seed=job.config.seed) if batches else None
+
+
+def train_in_session(keeper: Keeper) -> Literal["finished", "stopped"]:
+    """Train with the adapters in the model; whatever ends it, what was trained is on disk."""
+    run, hooks = keeper.run, keeper.hooks
+    status: Literal["finished", "stopped"] = "finished"
+    checkpointing = run.job.checkpointing != "off"
+    with run.host.session(run.adapters.layers, checkpointing=checkpointing):
+        hooks.on_start(run, keeper.folder.path)
+        hooks.on_sample(run)
+        try:
+            train(run, keeper.on_step)
+        except StopTraining:
+            status = "stopped"
+        except BaseException as error:
+            keeper.keep_after_error(error)
+            raise
+        keeper.save()
+        hooks.on_sample(run)
+    return status
+
+
+def describe(result: RunResult) -> dict[str, Any]:
+    """Return ``result.json``'s content."""
+    return {
+        "status": result.status,
+        "step": result.steps,
+        "skipped": result.skipped,
+        "seconds": round(result.seconds, 3),
+        "lora": result.lora.name,
+        "report": asdict(result.report),
+        "time": time.time(),
+    }

@@ -1,4 +1,4 @@
-"""One whole job: check, encode, build, resume, train, save, check the file. Start at ``run_job``."""
+"""One whole job: check, encode, build, resume, train, save, re-read. Start at ``run_job``."""
 
 import time
 from collections.abc import Mapping

@@ -1,0 +1,96 @@
+"""Sizes of the two tiny models, chosen for 64 x 64 pictures (8 x 8 latents).
+
+Each has fewer than 7.4 million parameters with its VAE and text encoders, so that trained
+weights in fp16 stay below 15 MB. FLUX keeps the real head of 128 channels, because ComfyUI tells
+a FLUX file by it; SDXL keeps the real block structure, so its layer names are a subset of SDXL's.
+"""
+
+from dataclasses import dataclass
+
+from ...host import Family
+from ..layout import FluxLayout, UNetLayout, VAELayout
+from ..text_layout import ClipLayout, T5Layout
+
+VOCABULARY = 8192
+"""Word ids of the hashing tokenizer; wide enough that few of a thousand words share one."""
+
+TINY_VAE_CHANNELS = (32, 64, 64, 96)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinySDXL:
+    """SDXL in small: UNet, 4-channel VAE, CLIP-L and CLIP-G."""
+
+    unet: UNetLayout
+    vae: VAELayout
+    clip_l: ClipLayout
+    clip_g: ClipLayout
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyFlux:
+    """FLUX in small: transformer, 16-channel VAE, CLIP-L and T5."""
+
+    unet: FluxLayout
+    vae: VAELayout
+    clip_l: ClipLayout
+    t5xxl: T5Layout
+
+
+_CLIP_L = ClipLayout(
+    hidden=32,
+    heads=2,
+    layers=3,
+    activation="quick_gelu",
+    projection=False,
+    vocabulary=VOCABULARY,
+)
+
+SDXL = TinySDXL(
+    unet=UNetLayout(
+        channels=(64, 64, 64), depths=(0, 1, 2), head_dim=32, context_dim=96, pooled_dim=64
+    ),
+    vae=VAELayout(latent_channels=4, scale=0.13025, channels=TINY_VAE_CHANNELS, resnets=1),
+    clip_l=_CLIP_L,
+    clip_g=ClipLayout(
+        hidden=64,
+        heads=2,
+        layers=3,
+        activation="gelu",
+        projection=True,
+        vocabulary=VOCABULARY,
+        pad_with_end=False,
+    ),
+)
+
+FLUX = TinyFlux(
+    unet=FluxLayout(hidden=128, double_blocks=2, single_blocks=4, context_dim=64, pooled_dim=32),
+    # ComfyUI builds a VAE from a config with 1 x 1 convolutions around the latents only.
+    vae=VAELayout(
+        latent_channels=16,
+        scale=0.3611,
+        shift=0.1159,
+        channels=TINY_VAE_CHANNELS,
+        resnets=1,
+    ),
+    clip_l=_CLIP_L,
+    t5xxl=T5Layout(
+        hidden=64, heads=2, head_dim=32, mlp=160, layers=2, vocabulary=VOCABULARY, tokens=64
+    ),
+)
+
+PICTURE_SIZE = 64
+"""Side of the pictures both models are made for, pixels."""
+
+
+def spec(family: Family) -> TinySDXL | TinyFlux:
+    """Return the sizes of a family's tiny model.
+
+    Raises:
+        ValueError: If there is no such family.
+    """
+    if family == "sdxl":
+        return SDXL
+    if family == "flux":
+        return FLUX
+    raise ValueError(f"no tiny model of family {family!r}; choose sdxl or flux")

@@ -1,0 +1,262 @@
+"""From image set to training set: everything that happens to the data once, before training."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ..config import DataConfig
+from ..host import Host
+from .batches import Batch, BatchStream, stack_masks
+from .buckets import BucketPlan, plan_buckets
+from .captions import caption_variants, with_trigger
+from .images import UnusablePictureError
+from .latents import LatentCache
+from .order import BatchOrder, Entry, Pick, PlannedBatch
+from .prompts import PromptCache
+from .samples import FileNote, ImageSet, Sample
+
+Progress = Callable[[str, int, int], None]
+"""``(stage, done, total)``; may raise to stop, what is cached by then stays cached."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """Pictures ready to train on; the encoders are no longer needed."""
+
+    image_set: ImageSet
+    """The pictures trained or validated on, in the order that indices of batches mean."""
+    config: DataConfig
+    plan: BucketPlan
+    captions: tuple[tuple[str, ...], ...]
+    """For each picture its caption, trigger word added, and the variants that stand for it."""
+    validation: tuple[int, ...]
+    """Pictures held out of training."""
+    latent_keys: tuple[tuple[str, ...], ...]
+    latents: LatentCache
+    prompts: PromptCache | None
+    """None if captions are encoded while training."""
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The pictures, those held out included."""
+        return self.image_set.samples
+
+    @property
+    def training(self) -> tuple[int, ...]:
+        """Pictures trained on."""
+        held_out = set(self.validation)
+        return tuple(i for i in range(len(self.samples)) if i not in held_out)
+
+    def batches(
+        self,
+        batch_size: int,
+        repeats: int,
+        generator: torch.Generator,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> BatchStream:
+        """Return endless training batches.
+
+        Args:
+            batch_size: Pictures a batch, for each process.
+            repeats: Times each picture is seen an epoch, on top of its own repeats.
+            generator: CPU generator that decides everything; its state is part of the stream's.
+            rank: This process.
+            world_size: Number of processes.
+
+        Raises:
+            ValueError: If there are fewer pictures than ``batch_size``.
+        """
+        training = self.training
+        entries = [
+            Entry(
+                tuple(view.bucket for view in self.plan.views[i]),
+                self.samples[i].repeats,
+                self.samples[i].is_regularisation,
+            )
+            for i in training
+        ]
+        order = BatchOrder(entries, batch_size, repeats=repeats, generator=generator)
+
+        def assemble(planned: PlannedBatch) -> Batch:
+            picks = [Pick(training[pick.sample], pick.view) for pick in planned.picks]
+            return self._assemble(picks, torch.Generator().manual_seed(planned.seed))
+
+        return BatchStream(order, assemble, rank=rank, world_size=world_size)
+
+    def validation_batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield the held-out pictures once, the same way every time.
+
+        Latents are the posterior's mean, crops are central, captions unchanged; the last batch of
+        a bucket may be smaller.
+        """
+        by_bucket: dict[object, list[Pick]] = {}
+        for index in self.validation:
+            by_bucket.setdefault(self.plan.views[index][0].bucket, []).append(Pick(index, 0))
+        for picks in by_bucket.values():
+            for start in range(0, len(picks), batch_size):
+                yield self._assemble(picks[start : start + batch_size], None)
+
+    def report(self) -> str:
+        """Return what will be trained on: pictures, captions and buckets, for people."""
+        parts = [self.image_set.report(), self.plan.report()]
+        if self.validation:
+            parts.append(f"{len(self.validation)} images are held out for validation")
+        return "\n".join(parts)
+
+    def _assemble(self, picks: Sequence[Pick], generator: torch.Generator | None) -> Batch:
+        """Build a batch; without a generator nothing in it is random."""
+        cached = [self.latents.load(self.latent_keys[i][view]) for i, view in picks]
+        latents = torch.stack([c.sample(generator) if generator else c.mean for c in cached])
+        captions = [self._caption(i, generator) for i, _ in picks]
+        samples = [self.samples[i] for i, _ in picks]
+        weight = self.config.regularisation_weight
+        return Batch(
+            latents=latents,
+            prompts=[self.prompts.load(c) for c in captions] if self.prompts else [],
+            captions=captions,
+            geometry=[self.plan.views[i][view].geometry for i, view in picks],
+            masks=stack_masks([c.mask for c in cached], latents),
+            loss_weights=torch.tensor([weight if s.is_regularisation else 1.0 for s in samples]),
+            indices=[i for i, _ in picks],
+            is_regularisation=samples[0].is_regularisation,
+        )
+
+    def _caption(self, index: int, generator: torch.Generator | None) -> str:
+        variants = self.captions[index]
+        if generator is None:
+            return variants[0]
+        # Both draws are always made, so that a setting of one does not shift the other.
+        drop = torch.rand((), generator=generator).item()
+        choice = torch.randint(len(variants), (), generator=generator).item()
+        return "" if drop < self.config.caption_dropout else variants[int(choice)]
+
+
+def prepare(
+    image_set: ImageSet,
+    config: DataConfig,
+    host: Host,
+    *,
+    cache_dir: Path | None,
+    seed: int,
+    progress: Progress,
+    encode_captions: bool = True,
+) -> TrainingSet:
+    """Plan buckets, encode pictures and captions, hold out validation pictures.
+
+    Args:
+        image_set: Pictures and captions.
+        config: How to cut and caption them.
+        host: Encodes; not kept.
+        cache_dir: Where latents and prompts are kept between runs; None keeps them in memory.
+        seed: Decides which pictures are held out.
+        progress: Told after each picture and caption.
+        encode_captions: False leaves captions to a loop that trains the text encoders.
+
+    Raises:
+        ValueError: If the set is empty, or no picture of it can be decoded.
+    """
+    if not any(not sample.is_regularisation for sample in image_set.samples):
+        raise ValueError(f"{image_set.name} holds no image to train on: add images to it")
+    identity = host.identity()
+    latents = LatentCache(
+        host.encode_images, _part(identity, "vae"), cache_dir / "latents" if cache_dir else None
+    )
+    plan = plan_image_set(image_set, config, host.pixel_multiple)
+    image_set, keys = _encode_pictures(image_set, plan, latents, progress)
+    plan = plan_image_set(image_set, config, host.pixel_multiple)
+    captions = tuple(
+        _variants(sample, config, image_set.trigger_word) for sample in image_set.samples
+    )
+    prompts = None
+    if encode_captions:
+        folder = cache_dir / "prompts" if cache_dir else None
+        prompts = PromptCache(host.encode_prompts, _part(identity, "text_encoders"), folder)
+        _encode_captions(captions, prompts, config, progress)
+    return TrainingSet(
+        image_set=image_set,
+        config=config,
+        plan=plan,
+        captions=captions,
+        validation=hold_out(image_set.samples, config.validation_fraction, seed),
+        latent_keys=keys,
+        latents=latents,
+        prompts=prompts,
+    )
+
+
+def plan_image_set(image_set: ImageSet, config: DataConfig, multiple: int) -> BucketPlan:
+    """Return the bucket plan of an image set, without reading any picture.
+
+    Args:
+        image_set: The pictures.
+        config: How to cut them.
+        multiple: ``Host.pixel_multiple`` of the model.
+
+    Raises:
+        ValueError: If a resolution is below what the model takes.
+    """
+    names = [sample.name for sample in image_set.samples]
+    sizes = [(sample.width, sample.height) for sample in image_set.samples]
+    return plan_buckets(names, sizes, config, multiple)
+
+
+def hold_out(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[int, ...]:
+    """Choose validation pictures: by content, so that copies of one never fall on both sides.
+
+    Which ones depends on each picture's content and the seed alone; at least one is held out and
+    at least one is left.
+    """
+    contents = {s.digest for s in samples if not s.is_regularisation} if fraction > 0.0 else set()
+    if len(contents) < 2:
+        return ()
+    count = min(len(contents) - 1, max(1, round(fraction * len(contents))))
+    ranked = sorted(contents, key=lambda d: hashlib.sha256(f"{seed} {d}".encode()).digest())
+    chosen = set(ranked[:count])
+    return tuple(i for i, s in enumerate(samples) if s.digest in chosen and not s.is_regularisation)
+
+
+def _encode_pictures(
+    image_set: ImageSet, plan: BucketPlan, latents: LatentCache, progress: Progress
+) -> tuple[ImageSet, tuple[tuple[str, ...], ...]]:
+    """Cache all latents; pictures that fail to decode leave the set with their reason."""
+    kept, keys, skipped = [], [], list(image_set.skipped)
+    total = len(image_set.samples)
+    for done, (sample, views) in enumerate(zip(image_set.samples, plan.views, strict=True), 1):
+        try:
+            keys.append(tuple(latents.prepare(sample, view) for view in views))
+            kept.append(sample)
+        except UnusablePictureError as error:
+            skipped.append(FileNote(sample.name, str(error)))
+        except FileNotFoundError:
+            skipped.append(FileNote(sample.name, "the file is gone"))
+        progress("encoding images", done, total)
+    if not any(not sample.is_regularisation for sample in kept):
+        reasons = "\n".join(f"  {note.file}: {note.text}" for note in skipped)
+        raise ValueError(f"no image of {image_set.name} can be decoded: replace them\n{reasons}")
+    return replace(image_set, samples=tuple(kept), skipped=tuple(skipped)), tuple(keys)
+
+
+def _encode_captions(
+    captions: Sequence[Sequence[str]], prompts: PromptCache, config: DataConfig, progress: Progress
+) -> None:
+    texts = dict.fromkeys(text for variants in captions for text in variants)
+    if config.caption_dropout > 0.0:
+        texts[""] = None
+    for done, text in enumerate(texts, 1):
+        prompts.prepare(text)
+        progress("encoding captions", done, len(texts))
+
+
+def _variants(sample: Sample, config: DataConfig, trigger_word: str) -> tuple[str, ...]:
+    if sample.is_regularisation:
+        trigger_word = ""  # what must not change must not hear the new word
+    return caption_variants(with_trigger(sample.caption, trigger_word), config, trigger_word)
+
+
+def _part(identity: Mapping[str, str], name: str) -> Mapping[str, str]:
+    return {name: identity[name]} if name in identity else identity

@@ -1,0 +1,223 @@
+"""Picture files: which can be used, and their pixels as the bucket plan cuts them."""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from .buckets import Placement, Size
+from .samples import Pixels, Sample
+
+MAX_PIXELS = 89_478_485
+"""Largest picture opened: where Pillow starts to warn of decompression bombs (0.25 GiB of RGB)."""
+
+ORIENTATION = 0x0112  # EXIF tag
+DECODING_ERRORS = (
+    OSError,
+    SyntaxError,  # Pillow's own for a broken PNG
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow's decoders raise on damaged files; they share no base class."""
+
+
+class UnusablePictureError(ValueError):
+    """A file that cannot be trained on; the message is the reason, made to follow its name."""
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What a scan learns about a usable picture file."""
+
+    width: int
+    """Pixels, EXIF orientation applied."""
+    height: int
+    has_alpha: bool
+    """Some pixel is not opaque."""
+    remark: str
+    """What is converted on reading; empty for plain RGB."""
+
+
+def inspect_picture(path: Path) -> PictureFacts:
+    """Check that a picture file can be used, mostly from its header.
+
+    PNG carries checksums; JPEG and WebP their end. Where those leave a doubt the file is decoded.
+
+    Raises:
+        UnusablePictureError: If it is empty, damaged, too large or of unsupported pixels.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise UnusablePictureError("the file is empty (0 bytes)")
+        with Image.open(path) as image:
+            _check_size(image.size)
+            facts = _facts(image)
+        _check_decodable(path)
+    except UnusablePictureError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnusablePictureError(f"too large to open safely: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise UnusablePictureError("not a picture, or damaged at its start") from error
+    except DECODING_ERRORS as error:
+        raise UnusablePictureError(f"damaged or cut off ({error})") from error
+    return facts
+
+
+def cut_picture(sample: Sample, placement: Placement) -> Pixels:
+    """Return a sample's pixels as its placement cuts them, ``(H, W, 3)`` uint8 RGB.
+
+    Raises:
+        UnusablePictureError: If the file cannot be decoded.
+    """
+    try:
+        image = to_rgb(_open(sample.source, at_least=placement.resized))
+        return np.asarray(_cut(image, placement, Image.Resampling.LANCZOS))
+    except UnusablePictureError:
+        raise
+    except DECODING_ERRORS as error:
+        raise UnusablePictureError(f"damaged or cut off ({error})") from error
+
+
+def cut_mask(sample: Sample, placement: Placement) -> NDArray[np.float32] | None:
+    """Return a sample's mask cut like its picture, ``(H, W)`` float32 in [0, 1], or None.
+
+    Raises:
+        UnusablePictureError: If the mask cannot be decoded.
+    """
+    if sample.mask is None:
+        return None
+    try:
+        if isinstance(sample.mask, str):
+            grey = to_rgba(_open(sample.source)).getchannel("A")
+        else:
+            grey = to_rgb(_open(sample.mask)).convert("L")
+        # A box filter keeps a mask within [0, 1]; Lanczos would ring at its edges.
+        cut = _cut(grey, placement, Image.Resampling.BOX)
+    except DECODING_ERRORS as error:
+        raise UnusablePictureError(f"its mask is damaged or cut off ({error})") from error
+    return np.asarray(cut, dtype=np.float32) / 255.0
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return a picture of any mode as RGB; colours under transparent pixels stay as stored.
+
+    Raises:
+        UnusablePictureError: If its pixels are floating point or more than 16 bits wide.
+    """
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):
+        return _from_16_bit(image).convert("RGB")
+    if image.mode == "F":
+        raise UnusablePictureError("floating-point pixels: save it as 8-bit PNG or JPEG")
+    return to_rgba(image).convert("RGB") if _may_be_transparent(image) else image.convert("RGB")
+
+
+def to_rgba(image: Image.Image) -> Image.Image:
+    """Return a picture with an alpha channel, opaque where it had none."""
+    return image if image.mode == "RGBA" else image.convert("RGBA")
+
+
+def _open(source: Path | Pixels, at_least: Size | None = None) -> Image.Image:
+    """Decode a picture upright; a JPEG only as finely as ``at_least`` asks for."""
+    if not isinstance(source, Path):
+        return Image.fromarray(source)
+    with Image.open(source) as image:
+        _check_size(image.size)
+        if at_least is not None and image.format == "JPEG":
+            upright = _orientation(image) < 5
+            image.draft(image.mode, at_least if upright else at_least[::-1])
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+def _cut(image: Image.Image, placement: Placement, resampling: Image.Resampling) -> Image.Image:
+    left, top = placement.crop
+    width, height = placement.bucket
+    if image.size != placement.resized:
+        image = image.resize(placement.resized, resampling, reducing_gap=3.0)
+    image = image.crop((left, top, left + width, top + height))
+    return ImageOps.mirror(image) if placement.flipped else image
+
+
+def _facts(image: Image.Image) -> PictureFacts:
+    width, height = image.size
+    if _orientation(image) >= 5:
+        width, height = height, width
+    remarks = []
+    if getattr(image, "is_animated", False):
+        remarks.append("animated: its first frame is used")
+    if image.mode == "F":
+        to_rgb(image)  # raises the reason
+    if image.mode.startswith("I"):
+        to_rgb(image)
+        remarks.append("16-bit greyscale converted to 8-bit RGB")
+    elif image.mode in ("CMYK", "LAB", "YCbCr", "HSV") and image.format != "JPEG":
+        remarks.append(f"{image.mode} converted to RGB")
+    elif image.mode == "CMYK":
+        remarks.append("CMYK converted to RGB; colours may shift, so look at the contact sheet")
+    has_alpha = _may_be_transparent(image) and to_rgba(image).getchannel("A").getextrema()[0] < 255
+    if has_alpha:
+        remarks.append("its alpha channel is used as a mask")
+    return PictureFacts(width, height, has_alpha, ", ".join(remarks))
+
+
+def _check_size(size: Size) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise UnusablePictureError(
+            f"too large: {width}x{height} pixels; shrink it below {MAX_PIXELS // 10**6} megapixels"
+        )
+    if min(size) < 1:
+        raise UnusablePictureError("it has no pixels")
+
+
+def _check_decodable(path: Path) -> None:
+    with Image.open(path) as image:
+        if image.format == "PNG":
+            image.verify()
+        elif not _ends_properly(path, image.format):
+            image.load()
+
+
+def _ends_properly(path: Path, image_format: str | None) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        if image_format == "JPEG":
+            file.seek(max(0, size - 4096))
+            return b"\xff\xd9" in file.read()
+        if image_format == "WEBP":
+            file.seek(4)
+            return int.from_bytes(file.read(4), "little") + 8 <= size
+    return False
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except DECODING_ERRORS:  # a damaged EXIF block does not damage the pixels
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _may_be_transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise UnusablePictureError("pixels wider than 16 bits: save it as 8-bit PNG or JPEG")
+    return Image.fromarray((values // 257).astype(np.uint8))

@@ -6,7 +6,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -41,7 +41,8 @@ class StepReport:
     grad_norm: float
     """L2 norm of the gradient before clipping."""
     lr: float
-    epoch: float
+    epoch: int
+    """Epochs begun."""
     seconds: float
     skipped: bool
     """True if loss or gradient was not finite, and the weights were left alone."""
@@ -166,6 +167,11 @@ def denoising_losses(run: Run, batch: Batch, draw: Draw) -> Tensor:
     conditioning = Conditioning(
         prompts=batch.prompts, geometry=batch.geometry, guidance=run.job.objective.guidance
     )
+    if batch.is_regularisation:
+        # Prior preservation: such pictures should look to the LoRA as they do to the base model.
+        with torch.no_grad(), run.adapters.disabled():
+            base_output = run.host.denoise(draw.noised, draw.sigma, conditioning)
+        draw = replace(draw, target=base_output.float())
     output = run.host.denoise(draw.noised, draw.sigma, conditioning)
     return run.objective.losses(output, draw, batch.masks)
 
@@ -177,7 +183,7 @@ def set_learning_rate(run: Run) -> float:
         run.step, steps=job.steps, warmup_steps=job.warmup_steps, scheduler=job.scheduler
     )
     for group in run.optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_ratio", 1.0)
+        group["lr"] = lr * group.get("lr_scale", 1.0)
     return lr
 
 

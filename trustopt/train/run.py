@@ -129,8 +129,9 @@ def check(job: Job) -> AdapterSet:
 def build_run(job: Job, dataset: TrainingSet, adapters: AdapterSet) -> Run:
     """Build the optimizer, objective and data stream around the adapters, at step 0."""
     config, host = job.config, job.host
-    # Adapters drew from seed; the run's own stream must not repeat their numbers.
+    # One stream of numbers each, so that a setting of the noise does not reorder the pictures.
     generator = torch.Generator().manual_seed(config.seed + 1)
+    order = torch.Generator().manual_seed(config.seed + 2)
     return Run(
         job=config,
         host=host,
@@ -142,7 +143,7 @@ def build_run(job: Job, dataset: TrainingSet, adapters: AdapterSet) -> Run:
             options=config.optimizer.options,
         ),
         objective=Objective(config.objective, prediction=host.prediction, sigmas=host.sigmas),
-        batches=dataset.batches(config.batch_size, config.repeats, generator),
+        batches=dataset.batches(config.batch_size, config.repeats, order),
         generator=generator,
         ema=ExponentialAverage(adapters.parameters(), config.ema_decay)
         if config.ema_decay
@@ -184,7 +185,7 @@ def open_recorder(folder: RunFolder, step: int) -> Recorder:
 
 def validation_of(job: Job, dataset: TrainingSet) -> Validation | None:
     """Return the validation loss's data, if pictures are held out."""
-    batches = dataset.validation_batches(job.config.batch_size)
+    batches = list(dataset.validation_batches(job.config.batch_size))
     return Validation(batches, seed=job.config.seed) if batches else None
 
 

@@ -3,34 +3,11 @@
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Protocol
+
+from ..plan import ResolvedPlan
 
 NUM_RESTARTS = 3
 """Cosine arcs of ``cosine_with_restarts``, as community SDXL recipes use it."""
-
-
-class Schedule(Protocol):
-    """What a schedule is made of: a ``ResolvedPlan`` or a ``JobConfig``."""
-
-    @property
-    def lr(self) -> float:
-        """Learning rate at multiplier 1."""
-        ...
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of the run, warm-up included."""
-        ...
-
-    @property
-    def scheduler(self) -> str:
-        """A key of ``SHAPES``."""
-        ...
-
-    @property
-    def warmup_steps(self) -> int:
-        """Steps over which the learning rate rises; 0 starts at full."""
-        ...
 
 
 def _cosine(progress: float) -> float:
@@ -52,7 +29,7 @@ SHAPES: Mapping[str, Callable[[float], float]] = MappingProxyType(
 """Progress after the warm-up, in [0, 1], to a multiplier of the learning rate, in [0, 1]."""
 
 
-def lr_multiplier(step: int, schedule: Schedule) -> float:
+def lr_factor(step: int, *, steps: int, warmup_steps: int, scheduler: str) -> float:
     """Return what the learning rate is multiplied by at a step, in [0, 1].
 
     Warm-up: ``(step + 1) / warmup_steps``, so that no step is lost at 0 and the last one is full.
@@ -61,24 +38,28 @@ def lr_multiplier(step: int, schedule: Schedule) -> float:
 
     Args:
         step: Optimizer step, from 0.
-        schedule: Steps, warm-up and shape.
+        steps: Optimizer steps of the run, warm-up included.
+        warmup_steps: Steps over which the learning rate rises; 0 starts at full.
+        scheduler: A key of ``SHAPES``.
 
     Raises:
         ValueError: If the step is negative or the scheduler unknown.
     """
     if step < 0:
         raise ValueError(f"step must be at least 0, got {step}")
-    if schedule.scheduler not in SHAPES:
-        raise ValueError(
-            f"scheduler must be one of {', '.join(SHAPES)}, got {schedule.scheduler!r}"
-        )
-    if step < schedule.warmup_steps:
-        return (step + 1) / schedule.warmup_steps
-    span = max(1, schedule.steps - schedule.warmup_steps)
-    progress = min(1.0, (step - schedule.warmup_steps) / span)
-    return SHAPES[schedule.scheduler](progress)
+    if scheduler not in SHAPES:
+        raise ValueError(f"scheduler must be one of {', '.join(SHAPES)}, got {scheduler!r}")
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return SHAPES[scheduler](min(1.0, progress))
 
 
-def lr_at(step: int, schedule: Schedule) -> float:
-    """Return the learning rate of a step: the schedule's lr times ``lr_multiplier``."""
-    return schedule.lr * lr_multiplier(step, schedule)
+def lr_at(step: int, resolved: ResolvedPlan) -> float:
+    """Return the learning rate of a step (from 0): the plan's lr times ``lr_factor``."""
+    return resolved.lr * lr_factor(
+        step,
+        steps=resolved.steps,
+        warmup_steps=resolved.warmup_steps,
+        scheduler=resolved.scheduler,
+    )

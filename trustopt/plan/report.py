@@ -38,17 +38,21 @@ def image_set_warnings(
     """
     curate = "Leave out the odd ones" if purpose == "style" else "Curate to the best 30-60"
     warnings = {
-        f"Only {num_images} images: they burn in early. Add different views, or "
-        "compare early checkpoints": 0 < num_images < FEW_IMAGES,
+        f"Few images ({num_images}): they burn in early. Add different views, or compare "
+        "early checkpoints": 0 < num_images < FEW_IMAGES,
         f"{num_images} images, more than {MANY_IMAGES}. {curate}": num_images > MANY_IMAGES,
-        f"{missing_captions} of {num_images} images have no caption": missing_captions > 0,
-        f"{missing_trigger} of {num_images} captions lack the trigger word": missing_trigger > 0,
+        f"Without a caption: {missing_captions} of {num_images} images": missing_captions > 0,
+        f"Without the trigger word: {missing_trigger} of {num_images} captions": (
+            missing_trigger > 0
+        ),
         caption_help(purpose): missing_captions > 0 or missing_trigger > 0,
         f"{num_sizes} image sizes: each image trains in the aspect-ratio bucket nearest "
         "to it, with its edges cropped": num_sizes > 1,
-        f"{num_small} images are smaller than the training resolution and are enlarged: "
-        "use bigger ones, or lower the resolution": num_small > 0,
-        f"{duplicates} duplicate images weigh double: remove them": duplicates > 0,
+        f"Smaller than the training resolution: {num_small} of {num_images} images. Use bigger "
+        "ones, or lower the resolution": num_small > 0,
+        f"Duplicates: {duplicates} of {num_images} images. Remove them, or they weigh double": (
+            duplicates > 0
+        ),
     }
     return tuple(text for text, applies in warnings.items() if applies)
 

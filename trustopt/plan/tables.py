@@ -2,9 +2,10 @@
 
 from .presets import Preset, PresetRow, load_presets
 from .report import scientific, shown
-from .values import VALUES
+from .values import DERIVED, VALUES
 
 _COLUMNS = ("steps", "lr", "rank", "alpha", "repeats", "scheduler")
+_OTHERS = tuple(name for name in VALUES if name not in {*_COLUMNS, *DERIVED})
 
 
 def preset_tables() -> str:
@@ -14,21 +15,16 @@ def preset_tables() -> str:
 
 def _section(preset: Preset) -> str:
     low, high = preset.trust_level_range
-    first = preset.rows[0].values
-    rest = ", ".join(
-        f"{name} {shown(name, first[name])}"
-        for name in VALUES
-        if name in first and name not in _COLUMNS
-    )
+    rest = ", ".join(f"{name} {_in_all_rows(name, preset)}" for name in _OTHERS)
     return "\n".join(
         [
             f"### {preset.family.upper()} {preset.purpose}",
             "",
-            "| preset | images | steps | lr | rank/alpha | repeats | scheduler | warm-up | |",
+            "| preset | images | steps | lr | rank/alpha | repeats | scheduler | warm-up | notes |",
             "|---|---|---|---|---|---|---|---|---|",
             *(_row(row, preset.warmup_fraction) for row in preset.rows),
             "",
-            f"All rows: {rest}. trust_level {low:g} to {high:g}.",
+            f"Also: {rest}. trust_level {low:g} to {high:g}.",
             "",
             f"Source: {preset.source}",
         ]
@@ -51,3 +47,9 @@ def _row(row: PresetRow, warmup_fraction: float) -> str:
         row.use,
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _in_all_rows(name: str, preset: Preset) -> str:
+    """Return the value of all rows, or each row's own: ``512``, ``512/512/768/768``."""
+    values = [shown(name, row.values[name]) for row in preset.rows]
+    return values[0] if len(set(values)) == 1 else "/".join(values)

@@ -1,6 +1,7 @@
 """The job's configuration: the only place its defaults, units and ranges are written down."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
@@ -53,6 +54,17 @@ class AdapterConfig:
     module_dropout: float = 0.0
     train_text_encoders: bool = False
     """SDXL only: adapters on both text encoders, too."""
+    init: Literal["kaiming", "gaussian"] = "kaiming"
+    """Distribution of LoRA's first matrix; the second is zero, so training starts unchanged."""
+    lokr_factor: int = -1
+    """Size of LoKr's first factor; -1 takes the divisors nearest the square root."""
+    max_norm: float = 0.0
+    """Bound on the Frobenius norm of each layer's change, kept after every step; 0 is off."""
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    """Regex over layer names -> rank; the first that is found in a name counts."""
+    alphas: Mapping[str, float] = field(default_factory=dict)
+    lr_scales: Mapping[str, float] = field(default_factory=dict)
+    """Regex -> factor on the step size of the layers it is found in."""
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.conv_rank < 1:
@@ -65,6 +77,22 @@ class AdapterConfig:
         for name in ("dropout", "rank_dropout", "module_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.max_norm < 0.0:
+            raise ValueError(f"max_norm must be at least 0 (off), got {self.max_norm}")
+        self._check_overrides()
+
+    def _check_overrides(self) -> None:
+        for name, least in (("ranks", 1), ("alphas", None), ("lr_scales", None)):
+            for pattern, value in getattr(self, name).items():
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ValueError(
+                        f"{name} has the key {pattern!r}, no regular expression: {error}"
+                    ) from error
+                if value < least if least is not None else value <= 0.0:
+                    bound = f"at least {least}" if least is not None else "above 0"
+                    raise ValueError(f"{name}[{pattern!r}] must be {bound}, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)

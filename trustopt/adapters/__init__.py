@@ -1,0 +1,5 @@
+"""Adapters and their files.
+
+Reading order: ``targets`` (which layers), ``build`` (PEFT layers without the model),
+``adapter_set`` (what the trainer holds), ``keys`` (file names), ``files`` (the .safetensors file).
+"""

@@ -1,0 +1,199 @@
+"""The adapters of one training run: what the optimizer trains, the host inserts, a file stores."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import AdapterConfig
+from ..host import LayerShape
+from .dropout import MaskSeed
+from .layers import ZERO_FACTORS
+from .settings import LayerSettings
+
+
+class AdapterSet(Mapping[str, nn.Module]):
+    """Adapter layers by canonical name, in the order of the host's layers.
+
+    A host takes each layer, sets its ``base_layer`` to the real layer, swaps it in, and on exit
+    sets ``base_layer`` back to None (``release`` does that for all). What this class enumerates
+    are the adapters' own tensors only, whatever base layers are inside at the time.
+
+    Layers of DoRA and OFT also read their base layer's parameters (``needs_base``): where
+    ``weight`` and ``bias`` are not plain float tensors on the compute device, the host sets
+    ``layer.read_base``, see ``trustopt/adapters/layers.py``.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, Any],
+        shapes: Mapping[str, LayerShape],
+        config: AdapterConfig,
+        settings: Mapping[str, LayerSettings],
+        mask_seed: MaskSeed,
+    ) -> None:
+        self.layers = dict(layers)
+        self.shapes = {name: shapes[name] for name in layers}
+        self.config = config
+        self.settings = dict(settings)
+        self._mask_seed = mask_seed
+        self._tensors = [_Tensor(n, *entry) for n in self.layers for entry in _find(layers[n])]
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self.layers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the layers call ``read_base`` in their forward (DoRA, OFT)."""
+        return any(getattr(layer, "needs_base", False) for layer in self.layers.values())
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable scalars."""
+        return sum(p.numel() for p in self.parameters())
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield ``<canonical layer>.<factor>`` and parameter, in a stable order."""
+        for tensor in self._tensors:
+            if isinstance(tensor.value, nn.Parameter):
+                yield tensor.name, tensor.value
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters, float32, in the order of ``named_parameters``."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return ``params``, ``names`` and ``lr_scale`` for each distinct per-block lr factor."""
+        groups: dict[float, dict[str, Any]] = {}
+        for tensor in self._tensors:
+            if isinstance(tensor.value, nn.Parameter):
+                scale = self.settings[tensor.layer].lr_scale
+                group = groups.setdefault(scale, {"params": [], "names": [], "lr_scale": scale})
+                group["params"].append(tensor.value)
+                group["names"].append(tensor.name)
+        return list(groups.values())
+
+    def tensors(self, layer: str) -> dict[str, Tensor]:
+        """Return one layer's live tensors by factor, such as ``lora_A.weight``."""
+        return {t.factor: t.value for t in self._tensors if t.layer == layer}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return a float32 CPU copy of every tensor, to resume from; no base weights."""
+        return {
+            tensor.name: tensor.value.detach().to("cpu", copy=True).contiguous()
+            for tensor in self._tensors
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy the tensors of ``state_dict`` back.
+
+        Raises:
+            ValueError: If names or shapes differ from this set's.
+        """
+        own = {tensor.name: tensor.value for tensor in self._tensors}
+        missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
+        if missing or unknown:
+            raise ValueError(
+                f"the saved state is of other adapters: {len(missing)} tensors missing "
+                f"({min(missing, default='none')}), {len(unknown)} unknown "
+                f"({min(unknown, default='none')}); "
+                "resume with the algorithm and targets the run was started with"
+            )
+        for name, value in own.items():
+            if value.shape != state[name].shape:
+                raise ValueError(
+                    f"the saved state has another rank: {name} is {tuple(state[name].shape)}, "
+                    f"this run's is {tuple(value.shape)}; resume with the rank it was started with"
+                )
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(state[name])
+
+    @torch.no_grad()
+    def zero_delta(self) -> None:
+        """Make every layer's change zero, leaving the factors that are random at the start."""
+        for tensor in self._tensors:
+            factor = tensor.factor.partition(".")[0]
+            if factor in ZERO_FACTORS:
+                tensor.value.zero_()
+            elif factor == "magnitude":
+                tensor.value.fill_(1.0)
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Run the base model alone inside the block, adapters in place but without effect."""
+        for layer in self.layers.values():
+            layer.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for layer in self.layers.values():
+                layer.enable_adapters(True)
+
+    @contextmanager
+    def dropout(self, generator: torch.Generator) -> Iterator[None]:
+        """Turn dropout on for one micro-batch's forward and backward; off outside.
+
+        Args:
+            generator: CPU generator; one number is drawn. Without any dropout configured, none.
+        """
+        config = self.config
+        if max(config.dropout, config.rank_dropout, config.module_dropout) > 0.0:
+            drawn = torch.randint(2**62, (), generator=generator, dtype=torch.int64)
+            self._mask_seed.value = int(drawn)
+        try:
+            yield
+        finally:
+            self._mask_seed.value = None
+
+    def to(self, device: torch.device | str) -> "AdapterSet":
+        """Move the adapters' tensors, not their base layers; parameters stay the same objects."""
+        for layer in self.layers.values():
+            base_layer, layer.base_layer = layer.base_layer, None
+            layer.to(device)
+            layer.base_layer = base_layer
+        return self
+
+    def release(self) -> None:
+        """Let go of every base layer."""
+        for layer in self.layers.values():
+            layer.base_layer = None
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """Where one adapter tensor lives."""
+
+    layer: str
+    factor: str
+    owner: nn.Module
+    attribute: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.layer}.{self.factor}"
+
+    @property
+    def value(self) -> Tensor:
+        return getattr(self.owner, self.attribute)
+
+
+def _find(layer: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield factor, owner and attribute of a layer's tensors.
+
+    PEFT names a factor ``lora_A.default.weight``; its adapter name ``default`` is left out.
+    """
+    for path in dict(layer.named_parameters()) | dict(layer.named_buffers()):
+        owner, _, attribute = path.rpartition(".")
+        if attribute not in ("rows", "cols"):  # constants of PEFT's rotation
+            factor = ".".join(part for part in path.split(".") if part != "default")
+            yield factor, layer.get_submodule(owner), attribute

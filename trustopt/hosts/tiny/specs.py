@@ -8,8 +8,10 @@ a FLUX file by it; SDXL keeps the real block structure, so its layer names are a
 from dataclasses import dataclass
 
 from ...host import Family
-from ..layout import FluxLayout, UNetLayout, VAELayout
-from ..text_layout import ClipLayout, T5Layout
+from ..layouts.flux import FluxLayout
+from ..layouts.text import ClipLayout, T5Layout
+from ..layouts.unet import UNetLayout
+from ..layouts.vae import VAELayout
 
 VOCABULARY = 8192
 """Word ids of the hashing tokenizer; wide enough that few of a thousand words share one."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ...host import Family
-from ..layout import VAELayout
-from .shapes import Shapes, clip_shapes, flux_shapes, t5_shapes, unet_shapes, vae_shapes
+from ..layouts.vae import VAELayout
+from ..shapes import Shapes, clip_shapes, flux_shapes, t5_shapes, unet_shapes, vae_shapes
 from .specs import TinyFlux, spec
 
 _NORM = re.compile(r"(norm\w*|in_layers\.0|out_layers\.0|unet\.out\.0)\.(weight|scale)$")

@@ -4,8 +4,10 @@ Names are those of the files people share: LDM for the UNet and the VAE, BFL for
 transformers for the text encoders.
 """
 
-from ..layout import FluxLayout, UNetLayout, VAELayout
-from ..text_layout import ClipLayout, T5Layout
+from .layouts.flux import FluxLayout
+from .layouts.text import ClipLayout, T5Layout
+from .layouts.unet import UNetLayout
+from .layouts.vae import VAELayout
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -105,26 +107,18 @@ def _query_key_norm(name: str, width: int) -> Shapes:
 
 def vae_shapes(layout: VAELayout) -> Shapes:
     """Return the tensors of a VAE, without ``first_stage_model.``."""
-    widths, latent = layout.channels, layout.latent_channels
-    last = len(widths) - 1
-    shapes = conv("encoder.conv_in", widths[0], 3)
-    inner = widths[0]
-    for level, out in enumerate(widths):
-        for resnet in range(layout.resnets):
-            shapes |= _vae_resnet(f"encoder.down.{level}.block.{resnet}", inner, out)
-            inner = out
-        if level < last:
-            shapes |= conv(f"encoder.down.{level}.downsample.conv", out, out)
-    shapes |= _vae_ends("encoder", inner, 2 * latent, inner)
-    shapes |= conv("decoder.conv_in", inner, latent)
-    for level in reversed(range(len(widths))):
-        out = widths[level]
-        for resnet in range(layout.resnets + 1):
-            shapes |= _vae_resnet(f"decoder.up.{level}.block.{resnet}", inner, out)
-            inner = out
-        if level:
-            shapes |= conv(f"decoder.up.{level}.upsample.conv", out, out)
-    shapes |= _vae_ends("decoder", widths[-1], 3, widths[0])
+    first, last, latent = layout.channels[0], layout.channels[-1], layout.latent_channels
+    shapes = conv("encoder.conv_in", first, 3) | conv("decoder.conv_in", last, latent)
+    for block in layout.blocks():
+        if block.kind == "resnet":
+            shapes |= _vae_resnet(block.canonical, block.in_channels, block.out_channels)
+        else:
+            shapes |= conv(block.canonical, block.out_channels, block.in_channels)
+    for half, width, out in (("encoder", last, 2 * latent), ("decoder", first, 3)):
+        shapes |= norm(f"{half}.mid.attn_1.norm", last)
+        for part in ("q", "k", "v", "proj_out"):
+            shapes |= conv(f"{half}.mid.attn_1.{part}", last, last, 1)
+        shapes |= norm(f"{half}.norm_out", width) | conv(f"{half}.conv_out", out, width)
     if layout.quant_conv:
         shapes |= conv("quant_conv", 2 * latent, 2 * latent, 1)
         shapes |= conv("post_quant_conv", latent, latent, 1)
@@ -135,16 +129,6 @@ def _vae_resnet(name: str, inner: int, out: int) -> Shapes:
     shapes = norm(f"{name}.norm1", inner) | conv(f"{name}.conv1", out, inner)
     shapes |= norm(f"{name}.norm2", out) | conv(f"{name}.conv2", out, out)
     return shapes if inner == out else shapes | conv(f"{name}.nin_shortcut", out, inner, 1)
-
-
-def _vae_ends(half: str, middle: int, out: int, last: int) -> Shapes:
-    """Return a half's middle blocks, of width ``middle``, and its output convolution."""
-    shapes = _vae_resnet(f"{half}.mid.block_1", middle, middle)
-    shapes |= norm(f"{half}.mid.attn_1.norm", middle)
-    for part in ("q", "k", "v", "proj_out"):
-        shapes |= conv(f"{half}.mid.attn_1.{part}", middle, middle, 1)
-    shapes |= _vae_resnet(f"{half}.mid.block_2", middle, middle)
-    return shapes | norm(f"{half}.norm_out", last) | conv(f"{half}.conv_out", out, last)
 
 
 def clip_shapes(layout: ClipLayout) -> Shapes:

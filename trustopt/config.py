@@ -245,8 +245,6 @@ class JobConfig:
     """Steps between validation losses, where pictures are held out; 0 is never."""
     ema_decay: float = 0.0
     """Decay of the weights' moving average, which is then what is saved; 0 is off."""
-    on_should_stop: Literal["ignore", "stop", "save"] = "ignore"
-    """What to do when an Emo optimizer says it has learned what it can."""
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)

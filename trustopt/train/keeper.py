@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..config import JobConfig
+from ..optim import resolve_options
 from ..signals import Recorder
 from .checkpoint import save_state
 from .folders import RunFolder
@@ -59,13 +61,13 @@ class Keeper:
         if self.stop_seen or not getattr(self.run.optimizer, "should_stop", False):
             return
         self.stop_seen = True
-        self.recorder.event(self.run.step, "should_stop")
-        wish = self.run.job.on_should_stop
+        self.recorder.event("should_stop", self.run.step)
+        wish = trainer_options(self.run.job)["on_should_stop"]
         self.hooks.on_report(
             f"step {self.run.step}: the optimizer says the loss has settled (should_stop); "
-            + {"ignore": "going on", "stop": "stopping", "save": "saved, going on"}[wish]
+            + {"ignore": "going on", "stop": "stopping", "save and go on": "saved, going on"}[wish]
         )
-        if wish == "save":
+        if wish == "save and go on":
             self.save()
         elif wish == "stop":
             raise StopTraining("the optimizer's should_stop")
@@ -79,6 +81,7 @@ class Keeper:
         run = self.run
         if run.step == self.saved_step or run.step == 0:
             return
+        self.recorder.sync()  # a state must never be newer than the signals that led to it
         try:
             path = save_state(
                 run,
@@ -95,7 +98,7 @@ class Keeper:
                 str(self.folder.state),
             ) from error
         self.saved_step = run.step
-        self.recorder.event(run.step, "save")
+        self.recorder.event("save", run.step)
         self.hooks.on_saved(run.step, path)
 
     def keep_after_error(self, error: BaseException) -> None:
@@ -119,6 +122,11 @@ class Keeper:
             "result.json",
             {"status": "interrupted", "step": self.run.step, "error": kind, "time": time.time()},
         )
+
+
+def trainer_options(job: JobConfig) -> dict[str, Any]:
+    """Return the options of the job's optimizer, defaults filled in; the trainer obeys some."""
+    return resolve_options(job.optimizer.name, job.optimizer.options)
 
 
 def is_due(step: int, every: int, last: int | None = None) -> bool:

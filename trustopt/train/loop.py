@@ -126,10 +126,11 @@ def train_step(run: Run) -> StepReport:
     for _ in range(job.accumulation):
         batch = next(run.batches)
         draw = run.objective.draw(batch.latents, run.generator)
-        losses = denoising_losses(run, batch, draw)
         weights = run.objective.weights(draw) * batch.loss_weights
-        loss = (losses * weights.to(losses.device)).mean() / job.accumulation
-        loss.backward()
+        with run.adapters.dropout(run.generator):
+            losses = denoising_losses(run, batch, draw)
+            loss = (losses * weights.to(losses.device)).mean() / job.accumulation
+            loss.backward()
         micro_losses.append(loss.detach())
         levels.append(draw.level)
         sample_losses.append(losses.detach())

@@ -1,0 +1,188 @@
+"""Mirrors trustopt/train/run.py: whole jobs on the toy host."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy import DOWN, UP, ToyHost, job
+
+from trustopt.config import DataConfig, OptimizerConfig
+from trustopt.signals import load_signals
+from trustopt.train.checkpoint import ResumeError
+from trustopt.train.hooks import Hooks
+from trustopt.train.loop import NonFiniteError, StopTraining
+from trustopt.train.run import run_job
+
+
+def test_a_job_leaves_lora_signals_states_and_result(tmp_path) -> None:
+    result = run_job(job(tmp_path))
+
+    tensors = load_file(result.lora)
+    assert result.lora == tmp_path / "loras" / "toy.safetensors"
+    prefix = "lora_unet_" + UP.replace(".", "_")
+    assert tensors[f"{prefix}.lora_down.weight"].shape == (2, 4)
+    assert tensors[f"{prefix}.lora_up.weight"].abs().max() > 0
+    assert tensors[f"{prefix}.alpha"].shape == ()
+    signals = load_signals(result.folder.signals)
+    assert signals.steps.tolist() == list(range(1, 13))
+    assert all(math.isfinite(x) for x in signals.series("loss"))
+    states = sorted(p.name for p in result.folder.state.iterdir())
+    assert states == ["00000008", "00000012"]  # keep_last = 2
+    assert (result.folder.state / states[-1] / "lora.safetensors").exists()
+    written = json.loads((result.folder.path / "result.json").read_text())
+    assert (written["status"], written["step"]) == ("finished", 12)
+
+
+def test_training_learns(tmp_path) -> None:
+    result = run_job(job(tmp_path, steps=300, lr=3e-2, save_every=0))
+    losses = result.signals.series("loss")
+    assert losses[-50:].mean() < 0.8 * losses[:50].mean()
+
+
+def test_same_seed_same_file_and_global_randomness_untouched(tmp_path) -> None:
+    before = torch.random.get_rng_state()
+    first = run_job(job(tmp_path / "a")).lora.read_bytes()
+    second = run_job(job(tmp_path / "b")).lora.read_bytes()
+    other = run_job(job(tmp_path / "c", seed=1)).lora.read_bytes()
+
+    assert first == second
+    assert first != other
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_two_runs_of_one_name_keep_both(tmp_path) -> None:
+    first, second = run_job(job(tmp_path)), run_job(job(tmp_path))
+    assert first.lora.exists()
+    assert second.lora.name == "toy_2.safetensors"
+    assert first.folder.path != second.folder.path
+
+
+def test_base_model_is_untouched(tmp_path) -> None:
+    host = ToyHost()
+    before = {k: v.clone() for k, v in host.network.state_dict().items()}
+    run_job(job(tmp_path, host=host))
+    after = host.network.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
+def test_an_interrupt_keeps_what_was_trained_and_resumes_bit_for_bit(tmp_path, error) -> None:
+    straight = run_job(job(tmp_path / "straight", accumulation=2))
+    host = ToyHost()
+    host.break_at, host.error = 2 * 6 + 1, error  # in the middle of step 7
+
+    with pytest.raises(type(error)):
+        run_job(job(tmp_path / "broken", accumulation=2, host=host))
+    partial = load_file(tmp_path / "broken" / "loras" / "toy.safetensors")
+    assert all(torch.isfinite(t).all() for t in partial.values())
+
+    resumed = run_job(job(tmp_path / "broken", accumulation=2, resume=True))
+    assert resumed.lora == tmp_path / "broken" / "loras" / "toy.safetensors"
+    assert resumed.lora.read_bytes() == straight.lora.read_bytes()
+    one, two = load_signals(straight.folder.signals), load_signals(resumed.folder.signals)
+    assert one.steps.tolist() == two.steps.tolist()
+    assert one.series("loss").tolist() == two.series("loss").tolist()
+
+
+def test_stop_keeps_the_lora_and_ends_normally(tmp_path) -> None:
+    def stop_at_five(report, recorder) -> None:
+        if report.step == 5:
+            raise StopTraining
+
+    result = run_job(job(tmp_path, hooks=Hooks(on_step=stop_at_five)))
+    assert (result.status, result.steps) == ("stopped", 5)
+    assert result.lora.exists()
+    resumed = run_job(job(tmp_path, resume=True))
+    assert resumed.lora.read_bytes() == run_job(job(tmp_path / "straight")).lora.read_bytes()
+
+
+def test_non_finite_steps_are_skipped_and_counted(tmp_path) -> None:
+    host = ToyHost()
+    host.overflow = {3, 4}
+    result = run_job(job(tmp_path, host=host))
+    assert result.skipped == 2
+    assert all(torch.isfinite(t).all() for t in load_file(result.lora).values())
+
+
+def test_persistent_non_finite_loss_stops_with_the_last_good_weights(tmp_path) -> None:
+    host = ToyHost()
+    host.overflow = set(range(6, 100))
+    with pytest.raises(NonFiniteError, match="3 steps in a row"):
+        run_job(job(tmp_path, host=host, max_bad_steps=3, steps=50))
+    kept = load_file(tmp_path / "loras" / "toy.safetensors")
+    assert all(torch.isfinite(t).all() for t in kept.values())
+
+
+def test_accumulation_equals_a_larger_batch(tmp_path) -> None:
+    """Two micro-batches of one give the gradient of their mean, and one optimizer step."""
+    host = ToyHost()
+    result = run_job(job(tmp_path, host=host, accumulation=3, steps=4))
+    assert len(host.calls) == 12
+    assert result.signals.steps.tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"adapter_rank": 4}, "adapter"),
+        ({"num_images": 6}, "data"),
+        ({"seed": 7}, "seed"),
+    ],
+)
+def test_resume_refuses_another_job_and_names_the_difference(tmp_path, change, words) -> None:
+    from trustopt.config import AdapterConfig
+
+    run_job(job(tmp_path))
+    if rank := change.pop("adapter_rank", None):
+        change["adapter"] = AdapterConfig(rank=rank, alpha=2.0)
+    with pytest.raises(ResumeError, match=words):
+        run_job(job(tmp_path, resume=True, **change))
+
+
+def test_validation_does_not_change_the_weights(tmp_path) -> None:
+    held_out = DataConfig(resolution=32, validation_fraction=0.2)
+    with_it = run_job(job(tmp_path / "a", data=held_out, validate_every=2))
+    without = run_job(job(tmp_path / "b", data=held_out, validate_every=0))
+    assert with_it.lora.read_bytes() == without.lora.read_bytes()
+    assert math.isfinite(with_it.signals.series("val/loss")[-1])
+
+
+@pytest.mark.parametrize("name", ["autotrustgo", "emonavi"])
+def test_trust_driven_optimizers_resume_bit_for_bit(tmp_path, name) -> None:
+    optimizer = OptimizerConfig(name=name)
+    straight = run_job(job(tmp_path / "a", optimizer=optimizer, ema_decay=0.9))
+    host = ToyHost()
+    host.break_at, host.error = 7, RuntimeError("stop here")
+    with pytest.raises(RuntimeError, match="stop here"):
+        run_job(job(tmp_path / "b", optimizer=optimizer, ema_decay=0.9, host=host))
+    resumed = run_job(job(tmp_path / "b", optimizer=optimizer, ema_decay=0.9, resume=True))
+    assert resumed.lora.read_bytes() == straight.lora.read_bytes()
+
+
+def test_bad_input_is_refused_before_any_work(tmp_path) -> None:
+    host = ToyHost()
+    with pytest.raises(ValueError, match="batch_size"):
+        run_job(job(tmp_path, host=host, batch_size=9))
+    with pytest.raises(ValueError, match="nosuch"):
+        run_job(job(tmp_path, host=host, optimizer=OptimizerConfig(name="nosuch")))
+    assert host.images_encoded == 0
+    assert not list((tmp_path / "loras").glob("*"))
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_unwritable_output_is_refused_with_its_name(tmp_path) -> None:
+    (tmp_path / "loras").write_text("a file where the folder should be")
+    with pytest.raises(ValueError, match="loras cannot be written"):
+        run_job(job(tmp_path))
+
+
+def test_layers_end_where_they_began(tmp_path) -> None:
+    host = ToyHost()
+    up, down = host.network.up, host.network.down
+    run_job(job(tmp_path, host=host))
+    assert host.network.up is up
+    assert host.network.down is down
+    assert DOWN in host.layers()

@@ -7,7 +7,6 @@ from ..config import AdapterConfig, DataConfig, JobConfig, ObjectiveConfig, Opti
 from ..optim import OptimizerSpec, find_optimizer
 from ..plan import ResolvedPlan, SchedulePolicy, TrainPlan, resolve_for_optimizer
 
-
 AUTOTRUSTGO_LR = {
     "style": (1e-4, 2e-4),
     "character": (0.8e-4, 1.5e-4),

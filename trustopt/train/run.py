@@ -59,6 +59,7 @@ class RunResult:
     seconds: float
 
 
+@torch.inference_mode(False)  # ComfyUI runs nodes in inference mode, whose tensors cannot train
 def run_job(job: Job) -> RunResult:
     """Train a LoRA, save it, and read it back.
 

@@ -12,9 +12,8 @@ from ..host import Host
 from .batches import Batch, BatchStream, stack_masks
 from .buckets import BucketPlan, plan_buckets
 from .captions import caption_variants, with_trigger
-from .images import UnusablePictureError
 from .latents import LatentCache
-from .order import BatchOrder, Entry, Pick, PlannedBatch
+from .order import BatchOrder, Entry, Pick, PlannedBatch, check_batch_size
 from .prompts import PromptCache
 from .samples import FileNote, ImageSet, Sample
 
@@ -136,6 +135,28 @@ class TrainingSet:
         return "" if drop < self.config.caption_dropout else variants[int(choice)]
 
 
+def check_image_set(
+    image_set: ImageSet, config: DataConfig, *, batch_size: int, multiple: int, seed: int
+) -> None:
+    """Refuse what ``prepare`` or ``TrainingSet.batches`` would refuse, before any encoding.
+
+    Args:
+        image_set: The pictures.
+        config: How to cut them.
+        batch_size: Pictures a batch.
+        multiple: ``Host.pixel_multiple`` of the model.
+        seed: Of the job.
+
+    Raises:
+        ValueError: If the set is empty or smaller than a batch, or a resolution too small.
+    """
+    _check_not_empty(image_set)
+    held_out = len(hold_out(image_set.samples, config.validation_fraction, seed))
+    training = sum(not sample.is_regularisation for sample in image_set.samples)
+    check_batch_size(batch_size, training - held_out, held_out)
+    plan_image_set(image_set, config, multiple)
+
+
 def prepare(
     image_set: ImageSet,
     config: DataConfig,
@@ -160,14 +181,11 @@ def prepare(
     Raises:
         ValueError: If the set is empty, or no picture of it can be decoded.
     """
-    if not any(not sample.is_regularisation for sample in image_set.samples):
-        raise ValueError(f"{image_set.name} holds no image to train on: add images to it")
+    _check_not_empty(image_set)
     identity = host.identity()
-    latents = LatentCache(
-        host.encode_images, _part(identity, "vae"), cache_dir / "latents" if cache_dir else None
-    )
+    latents = LatentCache(_part(identity, "vae"), cache_dir / "latents" if cache_dir else None)
     plan = plan_image_set(image_set, config, host.pixel_multiple)
-    image_set, keys = _encode_pictures(image_set, plan, latents, progress)
+    image_set, keys = _encode_pictures(image_set, plan, latents, host, progress)
     plan = plan_image_set(image_set, config, host.pixel_multiple)
     captions = tuple(
         _variants(sample, config, image_set.trigger_word) for sample in image_set.samples
@@ -175,8 +193,8 @@ def prepare(
     prompts = None
     if encode_captions:
         folder = cache_dir / "prompts" if cache_dir else None
-        prompts = PromptCache(host.encode_prompts, _part(identity, "text_encoders"), folder)
-        _encode_captions(captions, prompts, config, progress)
+        prompts = PromptCache(_part(identity, "text_encoders"), folder)
+        _encode_captions(captions, config, prompts, host, progress)
     return TrainingSet(
         image_set=image_set,
         config=config,
@@ -221,34 +239,45 @@ def hold_out(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[int
 
 
 def _encode_pictures(
-    image_set: ImageSet, plan: BucketPlan, latents: LatentCache, progress: Progress
+    image_set: ImageSet, plan: BucketPlan, latents: LatentCache, host: Host, progress: Progress
 ) -> tuple[ImageSet, tuple[tuple[str, ...], ...]]:
     """Cache all latents; pictures that fail to decode leave the set with their reason."""
     kept, keys, skipped = [], [], list(image_set.skipped)
     total = len(image_set.samples)
-    for done, (sample, views) in enumerate(zip(image_set.samples, plan.views, strict=True), 1):
-        try:
-            keys.append(tuple(latents.prepare(sample, view) for view in views))
+    outcomes = latents.prepare(host.encode_images, image_set.samples, plan.views)
+    for sample, outcome in zip(image_set.samples, outcomes, strict=True):
+        if outcome.failure:
+            skipped.append(FileNote(sample.name, outcome.failure))
+        else:
             kept.append(sample)
-        except UnusablePictureError as error:
-            skipped.append(FileNote(sample.name, str(error)))
-        except FileNotFoundError:
-            skipped.append(FileNote(sample.name, "the file is gone"))
-        progress("encoding images", done, total)
-    if not any(not sample.is_regularisation for sample in kept):
-        reasons = "\n".join(f"  {note.file}: {note.text}" for note in skipped)
-        raise ValueError(f"no image of {image_set.name} can be decoded: replace them\n{reasons}")
-    return replace(image_set, samples=tuple(kept), skipped=tuple(skipped)), tuple(keys)
+            keys.append(outcome.keys)
+        progress("encoding images", len(kept) + len(skipped) - len(image_set.skipped), total)
+    remaining = replace(image_set, samples=tuple(kept), skipped=tuple(skipped))
+    _check_not_empty(remaining)
+    return remaining, tuple(keys)
+
+
+def _check_not_empty(image_set: ImageSet) -> None:
+    if all(sample.is_regularisation for sample in image_set.samples):
+        reasons = "".join(f"\n  {note.file}: {note.text}" for note in image_set.skipped)
+        raise ValueError(
+            f"{image_set.name} holds no image to train on: add images that can be opened"
+            + (f"\nskipped:{reasons}" if reasons else "")
+        )
 
 
 def _encode_captions(
-    captions: Sequence[Sequence[str]], prompts: PromptCache, config: DataConfig, progress: Progress
+    captions: Sequence[Sequence[str]],
+    config: DataConfig,
+    prompts: PromptCache,
+    host: Host,
+    progress: Progress,
 ) -> None:
     texts = dict.fromkeys(text for variants in captions for text in variants)
     if config.caption_dropout > 0.0:
         texts[""] = None
     for done, text in enumerate(texts, 1):
-        prompts.prepare(text)
+        prompts.prepare(host.encode_prompts, text)
         progress("encoding captions", done, len(texts))
 
 

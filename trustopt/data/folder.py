@@ -1,27 +1,33 @@
 """A folder of pictures, captions and masks becomes an image set; one bad file never stops it."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import masks
 from .captions import read_caption
-from .images import UnusablePictureError, inspect_picture
+from .images import EXTENSIONS, UnusablePictureError, inspect_picture
 from .metadata import read_metadata
 from .samples import FileNote, ImageSet, Sample
 
-PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
-"""Extensions read, best first: of two files with one name the earlier is kept."""
-
-OTHER_PICTURES = (".heic", ".heif", ".jxl", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw", ".mp4")
-"""Pictures this cannot read; named, so that nobody wonders where they went."""
+UNREADABLE = (".heic", ".heif", ".jxl", ".psd", ".svg", ".dng", ".cr2", ".nef", ".arw", ".mp4")
+"""Pictures Pillow does not read; named, so that nobody wonders where they went."""
 
 REPEATS = re.compile(r"(\d{1,3})_(.+)")
 """kohya's sub-folder ``10_cat``: ten repeats of class ``cat``. Years (``2024_trip``) are none."""
 
-MASK_FOLDER = "masks"
-MASK_NAMES = ("{stem}-masklabel.png", "{stem}.mask.png", "{name}.mask.png")
-IS_MASK = re.compile(r"(-masklabel|\.mask)\.png", re.IGNORECASE)
+
+@dataclass(frozen=True)
+class _Subset:
+    """One folder whose pictures share repeats and fallback captions."""
+
+    folder: Path
+    repeats: int
+    class_words: str
+    captions: dict[str, str]
+    masks: dict[str, Path]
 
 
 @dataclass
@@ -29,23 +35,29 @@ class _Scan:
     """What a scan collects on its way."""
 
     root: Path
-    extensions: tuple[str, ...]
+    caption_extensions: tuple[str, ...]
     samples: list[Sample] = field(default_factory=list)
     skipped: list[FileNote] = field(default_factory=list)
     notes: list[FileNote] = field(default_factory=list)
 
+    def skip(self, path: Path, reason: str) -> None:
+        self.skipped.append(FileNote(self.label(path), reason))
+
+    def note(self, path: Path, text: str) -> None:
+        self.notes.append(FileNote(self.label(path), text))
+
     def label(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
-
-@dataclass(frozen=True)
-class _Subset:
-    """One folder whose pictures share repeats and a fallback caption."""
-
-    folder: Path
-    repeats: int
-    class_words: str
-    captions: dict[str, str]
+    def files(self, folder: Path) -> list[Path]:
+        """Return a folder's entries, sorted; none if it is absent or cannot be read."""
+        if not folder.is_dir():
+            return []
+        try:
+            return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+        except OSError as error:
+            self.skip(folder, f"the folder cannot be read: {error}")
+            return []
 
 
 def scan_folder(
@@ -81,10 +93,10 @@ def scan_folder(
         _scan_subset(scan, subset)
     _skip_repeated_contents(scan)
     if not scan.samples:
-        reasons = "\n".join(f"  {note.file}: {note.text}" for note in scan.skipped)
+        reasons = "".join(f"\n  {note.file}: {note.text}" for note in scan.skipped)
         raise ValueError(
             f"the folder {folder} holds no usable image: put PNG, JPEG or WebP files in it"
-            + (f"\nskipped:\n{reasons}" if reasons else "")
+            + (f"\nskipped:{reasons}" if reasons else "")
         )
     return ImageSet(
         name=folder.name or folder.resolve().name,
@@ -95,54 +107,84 @@ def scan_folder(
     )
 
 
+def folder_stamp(folder: Path) -> str:
+    """Return a hash of all names, sizes and times below a folder: cheap news that it changed.
+
+    Raises:
+        ValueError: If the folder is missing.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"the folder {folder} does not exist: choose a folder of images")
+    stamp = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            status = path.stat()
+            name = path.relative_to(folder).as_posix()
+            stamp.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\1".encode())
+    return stamp.hexdigest()
+
+
 def _subsets(scan: _Scan, repeats: int) -> Iterator[_Subset]:
+    entries = scan.files(scan.root)
     captions, notes = read_metadata(scan.root)
     scan.notes += notes
-    yield _Subset(scan.root, repeats, "", captions)
-    for child in sorted(p for p in scan.root.iterdir() if p.is_dir()):
-        if child.name.startswith(".") or child.name == MASK_FOLDER:
+    found = masks.find_masks(entries, scan.files(scan.root / masks.FOLDER))
+    yield _Subset(scan.root, repeats, "", captions, found)
+    for child in entries:
+        if not child.is_dir() or child.name == masks.FOLDER:
             continue
+        files = scan.files(child)
         match = REPEATS.fullmatch(child.name)
         if match is None or int(match[1]) < 1:
-            if any(_is_picture(p) for p in child.iterdir()):
-                text = "not read: sub-folders are named repeats_words, like 10_cat"
-                scan.skipped.append(FileNote(f"{child.name}/", text))
+            if any(_is_picture(path) for path in files):
+                scan.skip(child, "not read: a sub-folder is named repeats_words, like 10_cat")
             continue
         inner, notes = read_metadata(child)
         scan.notes += [FileNote(f"{child.name}/{n.file}", n.text) for n in notes]
-        words = " ".join(match[2].replace("_", " ").split())
-        yield _Subset(child, repeats * int(match[1]), words, captions | inner)
+        yield _Subset(
+            child,
+            repeats * int(match[1]),
+            " ".join(match[2].replace("_", " ").split()),
+            captions | inner,
+            masks.find_masks(files, scan.files(child / masks.FOLDER)),
+        )
 
 
 def _scan_subset(scan: _Scan, subset: _Subset) -> None:
-    by_stem: dict[str, list[Path]] = {}
-    for path in sorted(subset.folder.iterdir()):
+    same_name: dict[str, list[Path]] = {}
+    for path in scan.files(subset.folder):
         if _is_picture(path):
-            by_stem.setdefault(path.stem, []).append(path)
-        elif path.suffix.lower() in OTHER_PICTURES and path.is_file():
-            text = f"{path.suffix.lower()} files cannot be read: convert it to PNG or JPEG"
-            scan.skipped.append(FileNote(scan.label(path), text))
-    for paths in by_stem.values():
+            same_name.setdefault(path.stem, []).append(path)
+        elif path.suffix.lower() in UNREADABLE and path.is_file():
+            scan.skip(path, f"{path.suffix.lower()} cannot be read: convert it to PNG or JPEG")
+    used: set[Path] = set()
+    for paths in same_name.values():
         kept = None
-        for path in sorted(paths, key=lambda p: PICTURES.index(p.suffix.lower())):
+        for path in sorted(paths, key=lambda p: EXTENSIONS.index(p.suffix.lower())):
             if kept is not None:
-                text = f"has the same name as {kept.name}: rename it to train on both"
-                scan.skipped.append(FileNote(scan.label(path), text))
-            elif _scan_picture(scan, subset, path):
+                scan.skip(path, f"has the name of {kept.name}: rename it to train on both")
+            elif _scan_picture(scan, subset, path, used):
                 kept = path
+    for mask in subset.masks.values():
+        if mask not in used:
+            scan.note(mask, "this mask has no image of its name")
 
 
-def _scan_picture(scan: _Scan, subset: _Subset, path: Path) -> bool:
+def _scan_picture(scan: _Scan, subset: _Subset, path: Path, used_masks: set[Path]) -> bool:
     """Add one picture to the scan, or say why not."""
-    label = scan.label(path)
+    mask = subset.masks.get(path.name) or subset.masks.get(path.stem)
+    if mask is not None:
+        used_masks.add(mask)
     try:
         facts = inspect_picture(path)
     except UnusablePictureError as error:
-        scan.skipped.append(FileNote(label, str(error)))
+        scan.skip(path, str(error))
         return False
     if facts.remark:
-        scan.notes.append(FileNote(label, facts.remark))
-    mask = _find_mask(scan, path, facts.width / facts.height)
+        scan.note(path, facts.remark)
+    if mask is not None and (problem := masks.mask_problem(mask, facts.width, facts.height)):
+        scan.note(mask, f"this mask is not used: {problem}")
+        mask = None
     scan.samples.append(
         Sample(
             name=path.relative_to(scan.root).with_suffix("").as_posix(),
@@ -158,17 +200,17 @@ def _scan_picture(scan: _Scan, subset: _Subset, path: Path) -> bool:
 
 
 def _find_caption(scan: _Scan, subset: _Subset, path: Path) -> str:
-    for extension in scan.extensions:
+    for extension in scan.caption_extensions:
         file = path.with_name(path.stem + extension)
         if not file.is_file():
             continue
         try:
             caption, remark = read_caption(file)
         except OSError as error:
-            scan.notes.append(FileNote(scan.label(file), f"not read: {error}"))
+            scan.note(file, f"not read: {error}")
             continue
         if remark:
-            scan.notes.append(FileNote(scan.label(file), remark))
+            scan.note(file, remark)
         return caption
     for key in (scan.label(path), path.as_posix(), path.name, path.stem):
         if key in subset.captions:
@@ -176,55 +218,25 @@ def _find_caption(scan: _Scan, subset: _Subset, path: Path) -> str:
     return subset.class_words
 
 
-def _find_mask(scan: _Scan, path: Path, aspect: float) -> Path | None:
-    beside = [path.with_name(n.format(stem=path.stem, name=path.name)) for n in MASK_NAMES]
-    folders = dict.fromkeys((path.parent / MASK_FOLDER, scan.root / MASK_FOLDER))
-    within = [f / (path.stem + suffix) for f in folders for suffix in PICTURES]
-    for mask in (*beside, *within):
-        if not mask.is_file():
-            continue
-        try:
-            facts = inspect_picture(mask)
-        except UnusablePictureError as error:
-            scan.notes.append(FileNote(scan.label(mask), f"this mask is not used: {error}"))
-            continue
-        if abs(facts.width / facts.height / aspect - 1.0) > 0.02:
-            text = f"this mask is not used: {facts.width}x{facts.height} has not its image's shape"
-            scan.notes.append(FileNote(scan.label(mask), text))
-            continue
-        return mask
-    return None
-
-
 def _is_picture(path: Path) -> bool:
-    return (
-        path.suffix.lower() in PICTURES
-        and not path.name.startswith(".")
-        and IS_MASK.search(path.name) is None
-        and path.is_file()
-    )
+    return path.suffix.lower() in EXTENSIONS and not masks.is_mask(path) and path.is_file()
 
 
 def _skip_repeated_contents(scan: _Scan) -> None:
     """Skip files with the content and caption of an earlier one; name those that differ."""
-    same_size: dict[int, list[Sample]] = {}
+    same_size: dict[int, list[tuple[Sample, Path]]] = {}
     for sample in scan.samples:
         assert isinstance(sample.source, Path)
-        same_size.setdefault(sample.source.stat().st_size, []).append(sample)
-    dropped: set[str] = set()
+        size = sample.source.stat().st_size
+        same_size.setdefault(size, []).append((sample, sample.source))
     for candidates in same_size.values():
         seen: dict[str, Sample] = {}
-        for sample in candidates if len(candidates) > 1 else []:
+        for sample, path in candidates if len(candidates) > 1 else []:
             first = seen.setdefault(sample.digest, sample)
             if first is sample:
                 continue
-            assert isinstance(sample.source, Path)
-            label = scan.label(sample.source)
             if first.caption == sample.caption:
-                dropped.add(sample.name)
-                text = f"the same image and caption as {first.name}: raise repeats instead"
-                scan.skipped.append(FileNote(label, text))
+                scan.samples.remove(sample)
+                scan.skip(path, f"the same image and caption as {first.name}")
             else:
-                text = f"the same image as {first.name} with another caption"
-                scan.notes.append(FileNote(label, text))
-    scan.samples = [s for s in scan.samples if s.name not in dropped]
+                scan.note(path, f"the same image as {first.name}, with another caption")

@@ -2,6 +2,8 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,12 @@ from .samples import Pixels, Sample
 
 MAX_PIXELS = 89_478_485
 """Largest picture opened: where Pillow starts to warn of decompression bombs (0.25 GiB of RGB)."""
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+"""Of picture files, best first: of two files with one name the earlier is kept."""
+
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+"""The decoders a file may choose by its content. Not EPS: Pillow runs a program for it."""
 
 ORIENTATION = 0x0112  # EXIF tag
 DECODING_ERRORS = (
@@ -57,22 +65,44 @@ def inspect_picture(path: Path) -> PictureFacts:
     Raises:
         UnusablePictureError: If it is empty, damaged, too large or of unsupported pixels.
     """
-    try:
+    with _reasons_named():
         if path.stat().st_size == 0:
             raise UnusablePictureError("the file is empty (0 bytes)")
-        with Image.open(path) as image:
-            _check_size(image.size)
+        with open_image(path) as image:
             facts = _facts(image)
         _check_decodable(path)
-    except UnusablePictureError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise UnusablePictureError(f"too large to open safely: {error}") from error
-    except Image.UnidentifiedImageError as error:
-        raise UnusablePictureError("not a picture, or damaged at its start") from error
-    except DECODING_ERRORS as error:
-        raise UnusablePictureError(f"damaged or cut off ({error})") from error
     return facts
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open a picture file without decoding it; use as a context.
+
+    Raises:
+        UnusablePictureError: If it is too large.
+        OSError: And other ``DECODING_ERRORS``, if it is no picture or damaged at its start.
+    """
+    Image.init()  # registers all formats; returns at once after the first time
+    image = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise UnusablePictureError(
+            f"too large: {width}x{height} pixels; shrink it below {MAX_PIXELS // 10**6} megapixels"
+        )
+    return image
+
+
+def thumbnail(sample: Sample, side: int) -> Image.Image:
+    """Return a sample as RGB at most ``side`` pixels wide and high, whole.
+
+    Raises:
+        UnusablePictureError: If the file cannot be decoded.
+    """
+    scale = side / max(sample.width, sample.height)
+    size = (max(1, round(sample.width * scale)), max(1, round(sample.height * scale)))
+    with _reasons_named():
+        image = to_rgb(_open(sample.source, at_least=size))
+        return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def cut_picture(sample: Sample, placement: Placement) -> Pixels:
@@ -81,13 +111,9 @@ def cut_picture(sample: Sample, placement: Placement) -> Pixels:
     Raises:
         UnusablePictureError: If the file cannot be decoded.
     """
-    try:
+    with _reasons_named():
         image = to_rgb(_open(sample.source, at_least=placement.resized))
         return np.asarray(_cut(image, placement, Image.Resampling.LANCZOS))
-    except UnusablePictureError:
-        raise
-    except DECODING_ERRORS as error:
-        raise UnusablePictureError(f"damaged or cut off ({error})") from error
 
 
 def cut_mask(sample: Sample, placement: Placement) -> NDArray[np.float32] | None:
@@ -98,16 +124,14 @@ def cut_mask(sample: Sample, placement: Placement) -> NDArray[np.float32] | None
     """
     if sample.mask is None:
         return None
-    try:
+    with _reasons_named("its mask: "):
         if isinstance(sample.mask, str):
             grey = to_rgba(_open(sample.source)).getchannel("A")
         else:
             grey = to_rgb(_open(sample.mask)).convert("L")
         # A box filter keeps a mask within [0, 1]; Lanczos would ring at its edges.
         cut = _cut(grey, placement, Image.Resampling.BOX)
-    except DECODING_ERRORS as error:
-        raise UnusablePictureError(f"its mask is damaged or cut off ({error})") from error
-    return np.asarray(cut, dtype=np.float32) / 255.0
+        return np.asarray(cut, dtype=np.float32) / 255.0
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -130,13 +154,27 @@ def to_rgba(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGBA" else image.convert("RGBA")
 
 
+@contextmanager
+def _reasons_named(prefix: str = "") -> Iterator[None]:
+    """Turn whatever Pillow raises on a bad file into ``UnusablePictureError``."""
+    try:
+        yield
+    except UnusablePictureError as error:
+        raise UnusablePictureError(f"{prefix}{error}") from error
+    except Image.DecompressionBombError as error:
+        raise UnusablePictureError(f"{prefix}too large to open safely: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise UnusablePictureError(f"{prefix}not a picture, or damaged at its start") from error
+    except DECODING_ERRORS as error:
+        raise UnusablePictureError(f"{prefix}damaged or cut off ({error})") from error
+
+
 def _open(source: Path | Pixels, at_least: Size | None = None) -> Image.Image:
     """Decode a picture upright; a JPEG only as finely as ``at_least`` asks for."""
     if not isinstance(source, Path):
         return Image.fromarray(source)
-    with Image.open(source) as image:
-        _check_size(image.size)
-        if at_least is not None and image.format == "JPEG":
+    with open_image(source) as image:
+        if at_least is not None and image.format in ("JPEG", "MPO"):
             upright = _orientation(image) < 5
             image.draft(image.mode, at_least if upright else at_least[::-1])
         image.load()
@@ -157,35 +195,21 @@ def _facts(image: Image.Image) -> PictureFacts:
     if _orientation(image) >= 5:
         width, height = height, width
     remarks = []
-    if getattr(image, "is_animated", False):
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's extra previews
         remarks.append("animated: its first frame is used")
-    if image.mode == "F":
-        to_rgb(image)  # raises the reason
-    if image.mode.startswith("I"):
-        to_rgb(image)
+    if image.mode.startswith(("F", "I")):
+        to_rgb(image)  # raises the reason why not
         remarks.append("16-bit greyscale converted to 8-bit RGB")
-    elif image.mode in ("CMYK", "LAB", "YCbCr", "HSV") and image.format != "JPEG":
-        remarks.append(f"{image.mode} converted to RGB")
-    elif image.mode == "CMYK":
-        remarks.append("CMYK converted to RGB; colours may shift, so look at the contact sheet")
+    elif image.mode in ("CMYK", "LAB"):
+        remarks.append(f"{image.mode} converted to RGB: compare its colours on the contact sheet")
     has_alpha = _may_be_transparent(image) and to_rgba(image).getchannel("A").getextrema()[0] < 255
     if has_alpha:
         remarks.append("its alpha channel is used as a mask")
     return PictureFacts(width, height, has_alpha, ", ".join(remarks))
 
 
-def _check_size(size: Size) -> None:
-    width, height = size
-    if width * height > MAX_PIXELS:
-        raise UnusablePictureError(
-            f"too large: {width}x{height} pixels; shrink it below {MAX_PIXELS // 10**6} megapixels"
-        )
-    if min(size) < 1:
-        raise UnusablePictureError("it has no pixels")
-
-
 def _check_decodable(path: Path) -> None:
-    with Image.open(path) as image:
+    with open_image(path) as image:
         if image.format == "PNG":
             image.verify()
         elif not _ends_properly(path, image.format):
@@ -195,7 +219,7 @@ def _check_decodable(path: Path) -> None:
 def _ends_properly(path: Path, image_format: str | None) -> bool:
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        if image_format == "JPEG":
+        if image_format in ("JPEG", "MPO"):
             file.seek(max(0, size - 4096))
             return b"\xff\xd9" in file.read()
         if image_format == "WEBP":

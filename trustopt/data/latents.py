@@ -2,17 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..host import LatentDistribution
 from .buckets import Placement
-from .images import cut_mask, cut_picture
-from .samples import Sample
+from .images import UnusablePictureError, cut_mask, cut_picture
+from .samples import Pixels, Sample
 from .store import TensorStore
 
 EncodeImages = Callable[[Tensor], LatentDistribution]
@@ -20,6 +24,9 @@ EncodeImages = Callable[[Tensor], LatentDistribution]
 
 FORMAT = "latents 1"
 """Part of every key: a new way of cutting or encoding must not read old files."""
+
+NUM_DECODERS = 4
+"""Threads that decode ahead; Pillow releases the interpreter lock, so the encoder never waits."""
 
 
 @dataclass(frozen=True)
@@ -35,41 +42,71 @@ class CachedLatent:
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw a latent ``(C, h, w)``: ``mean + std * eps``."""
-        return self.mean + self.std * torch.randn(self.mean.shape, generator=generator)
+        eps = torch.randn(self.mean.shape, generator=generator)
+        return eps.mul_(self.std).add_(self.mean)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture."""
+
+    keys: tuple[str, ...] = ()
+    """Of its latents, one a placement."""
+    failure: str = ""
+    """Why it cannot be used; then there are no keys."""
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Pixels of one placement that wait to be encoded."""
+
+    key: str
+    pixels: Pixels
+    mask: NDArray[np.float32] | None
+
+
+_Missing = tuple[tuple[str, ...], list[_Cut]]
+"""Keys of all placements of a picture, and the pixels of those not cached."""
 
 
 class LatentCache:
     """Latents by picture content, placement and VAE.
 
     Args:
-        encode: Turns pixels into latents.
         vae_identity: What tells this VAE from others.
         folder: Where to keep files; None keeps latents in memory.
-
-    Attributes:
-        num_encoded: Calls of ``encode`` so far.
     """
 
-    def __init__(
-        self, encode: EncodeImages, vae_identity: Mapping[str, str], folder: Path | None
-    ) -> None:
-        self._encode = encode
+    def __init__(self, vae_identity: Mapping[str, str], folder: Path | None) -> None:
         self._identity = dict(vae_identity)
         self._store = TensorStore(folder)
-        self.num_encoded = 0
 
-    def prepare(self, sample: Sample, placement: Placement) -> str:
-        """Make sure the latent is cached and return its key.
+    def prepare(
+        self,
+        encode: EncodeImages,
+        samples: Sequence[Sample],
+        views: Sequence[Sequence[Placement]],
+    ) -> Iterator[Outcome]:
+        """Cache the latents of each picture in turn, decoding the next ones meanwhile.
 
-        Raises:
-            UnusablePictureError: If the picture or its mask cannot be decoded.
-            OSError: If its file is gone.
+        Pictures are encoded one by one: batches round differently, and what a latent is must not
+        depend on which others were already cached.
+
+        Args:
+            encode: Turns pixels into latents; called only for what is not cached.
+            samples: The pictures.
+            views: For each picture its placements.
+
+        Yields:
+            What became of each picture, in order.
         """
-        key = self._key(sample, placement)
-        if not self._is_cached(key, sample):
-            tensors = self._make(sample, placement)
-            self._store.save(key, tensors, {"picture": sample.name, "format": FORMAT})
-        return key
+        work = iter(zip(samples, views, strict=True))
+        with ThreadPoolExecutor(NUM_DECODERS, thread_name_prefix="trustopt-decode") as pool:
+            ahead: deque[Future[_Missing]] = deque()
+            for _ in range(len(samples)):
+                while len(ahead) < NUM_DECODERS and (following := next(work, None)):
+                    ahead.append(pool.submit(self._cut_missing, *following))
+                yield self._finish(encode, ahead.popleft())
 
     def load(self, key: str) -> CachedLatent:
         """Return a latent that ``prepare`` cached.
@@ -80,24 +117,32 @@ class LatentCache:
         tensors = self._store.load(key)
         return CachedLatent(tensors["mean"], tensors["std"], tensors.get("mask"))
 
+    def _cut_missing(self, sample: Sample, placements: Sequence[Placement]) -> _Missing:
+        """Return the keys of all placements and the pixels of those not cached."""
+        cuts = {}
+        keys = tuple(self._key(sample, placement) for placement in placements)
+        for key, placement in zip(keys, placements, strict=True):
+            if key not in cuts and not self._is_cached(key, sample):
+                pixels = cut_picture(sample, placement)
+                cuts[key] = _Cut(key, pixels, cut_mask(sample, placement))
+        return keys, list(cuts.values())
+
+    def _finish(self, encode: EncodeImages, pending: Future[_Missing]) -> Outcome:
+        try:
+            keys, cuts = pending.result()
+        except UnusablePictureError as error:
+            return Outcome(failure=str(error))
+        except OSError as error:
+            return Outcome(failure=f"cannot be read any more ({error})")
+        for cut in cuts:
+            self._store.save(cut.key, _encode_cut(encode, cut), {"format": FORMAT})
+        return Outcome(keys=keys)
+
     def _is_cached(self, key: str, sample: Sample) -> bool:
         shapes = self._store.shapes(key)
         if shapes is None or "mean" not in shapes or shapes["mean"] != shapes.get("std"):
             return False
         return ("mask" in shapes) == (sample.mask is not None)
-
-    def _make(self, sample: Sample, placement: Placement) -> dict[str, Tensor]:
-        picture = torch.from_numpy(cut_picture(sample, placement).copy())
-        mask = cut_mask(sample, placement)
-        pixels = picture.permute(2, 0, 1).unsqueeze(0).float() / 255.0
-        latents = self._encode(pixels)
-        self.num_encoded += 1
-        tensors = {"mean": latents.mean[0].float(), "std": latents.std[0].float()}
-        if mask is not None:
-            tensors["mask"] = torch.nn.functional.adaptive_avg_pool2d(
-                torch.from_numpy(mask).unsqueeze(0), tensors["mean"].shape[-2:]
-            )
-        return tensors
 
     def _key(self, sample: Sample, placement: Placement) -> str:
         parts = {
@@ -108,3 +153,14 @@ class LatentCache:
             "vae": self._identity,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _encode_cut(encode: EncodeImages, cut: _Cut) -> dict[str, Tensor]:
+    pixels = torch.tensor(cut.pixels).permute(2, 0, 1).unsqueeze(0).float() / 255.0
+    latents = encode(pixels)
+    tensors = {"mean": latents.mean[0].float(), "std": latents.std[0].float()}
+    if cut.mask is not None:
+        tensors["mask"] = torch.nn.functional.adaptive_avg_pool2d(
+            torch.tensor(cut.mask).unsqueeze(0), tensors["mean"].shape[-2:]
+        )
+    return tensors

@@ -1,6 +1,5 @@
 """Who comes when: an endless sequence of same-bucket batches in which all pictures take turns."""
 
-from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -64,23 +63,20 @@ class BatchOrder:
         generator: torch.Generator,
     ) -> None:
         training = [i for i, entry in enumerate(entries) if not entry.is_regularisation]
-        if batch_size < 1 or repeats < 1:
-            raise ValueError(
-                f"batch_size and repeats must be at least 1, got {batch_size} and {repeats}"
-            )
-        if len(training) < batch_size:
-            raise ValueError(
-                f"batch_size {batch_size} needs at least {batch_size} images, the set has "
-                f"{len(training)}: the largest batch_size possible is {len(training)}"
-            )
+        check_batch_size(batch_size, len(training))
+        if repeats < 1:
+            raise ValueError(f"repeats must be at least 1, got {repeats}")
         self._entries = entries
         self._batch_size = batch_size
         self._generator = generator
         self._draws = [i for i in training for _ in range(entries[i].repeats * repeats)]
         self._regularisation = [i for i, entry in enumerate(entries) if entry.is_regularisation]
-        self._turns = [0] * len(entries)  # times each picture was drawn; picks its next view
-        self._pending: deque[Pick] = deque()
-        self._pending_regularisation: deque[int] = deque()
+        # Only replaced as a whole, at the start of an epoch: so a state is taken in no time.
+        self._picks = torch.empty(0, 2, dtype=torch.int64)
+        self._turns = torch.zeros(len(entries), dtype=torch.int64)
+        self._left_over = torch.empty(0, dtype=torch.int64)
+        # Changed by every batch.
+        self._cursor = 0
         self._waiting: dict[Hashable, list[Pick]] = {}
         self.epoch = 0
 
@@ -92,9 +88,10 @@ class BatchOrder:
     def next(self) -> PlannedBatch:
         """Return the next batch."""
         while True:
-            if not self._pending:
+            if self._cursor == len(self._picks):
                 self._start_epoch()
-            pick = self._pending.popleft()
+            pick = Pick(*self._picks[self._cursor].tolist())
+            self._cursor += 1
             group = self._group(pick)
             queue = self._waiting.setdefault(group, [])
             queue.append(pick)
@@ -104,16 +101,14 @@ class BatchOrder:
                 return PlannedBatch(tuple(queue), int(seed))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return everything that decides the batches to come, as CPU tensors."""
+        """Return everything that decides the batches to come, as CPU tensors nobody changes."""
         waiting = [pick for queue in self._waiting.values() for pick in queue]
         return {
-            "shape": torch.tensor([len(self._entries), len(self._draws), self._batch_size]),
-            "epoch": torch.tensor([self.epoch]),
-            "turns": torch.tensor(self._turns),
-            "pending": torch.tensor(list(self._pending), dtype=torch.int64).reshape(-1, 2),
-            "pending_regularisation": torch.tensor(
-                list(self._pending_regularisation), dtype=torch.int64
-            ),
+            "shape": torch.tensor(self._shape()),
+            "position": torch.tensor([self.epoch, self._cursor]),
+            "picks": self._picks,
+            "turns": self._turns,
+            "left_over": self._left_over,
             "waiting": torch.tensor(waiting, dtype=torch.int64).reshape(-1, 2),
             "generator": self._generator.get_state(),
         }
@@ -124,23 +119,25 @@ class BatchOrder:
         Raises:
             ValueError: If it was taken with other pictures, repeats or batch size.
         """
-        shape = [len(self._entries), len(self._draws), self._batch_size]
-        if state["shape"].tolist() != shape:
-            images, draws, batch_size = state["shape"].tolist()
+        saved, current = state["shape"].tolist(), self._shape()
+        if saved != current:
             raise ValueError(
-                f"the saved data order is of {images} images, {draws} an epoch, batch size "
-                f"{batch_size}; now there are {shape[0]}, {shape[1]} and {shape[2]}: "
-                "resume with the same images and settings, or start anew"
+                "the saved data order is of {} images, {} an epoch, batch size {}; ".format(*saved)
+                + "now there are {}, {} and {}: ".format(*current)
+                + "resume with the same images and settings, or start anew"
             )
-        self.epoch = int(state["epoch"].item())
-        self._turns = state["turns"].tolist()
-        self._pending = deque(Pick(*row) for row in state["pending"].tolist())
-        self._pending_regularisation = deque(state["pending_regularisation"].tolist())
+        self.epoch, self._cursor = state["position"].tolist()
+        self._picks = state["picks"]
+        self._turns = state["turns"]
+        self._left_over = state["left_over"]
         self._waiting = {}
         for row in state["waiting"].tolist():
             pick = Pick(*row)
             self._waiting.setdefault(self._group(pick), []).append(pick)
         self._generator.set_state(state["generator"])
+
+    def _shape(self) -> list[int]:
+        return [len(self._entries), self.pictures_per_epoch, self._batch_size]
 
     def _group(self, pick: Pick) -> Hashable:
         entry = self._entries[pick.sample]
@@ -148,17 +145,40 @@ class BatchOrder:
 
     def _start_epoch(self) -> None:
         draws = self._draws + self._draw_regularisation()
+        turns = self._turns.tolist()
+        picks = []
         for index in torch.randperm(len(draws), generator=self._generator).tolist():
             sample = draws[index]
             # Starting at another view each keeps every epoch an even mix of all views.
-            view = (self._turns[sample] + sample) % len(self._entries[sample].groups)
-            self._turns[sample] += 1
-            self._pending.append(Pick(sample, view))
+            view = (turns[sample] + sample) % len(self._entries[sample].groups)
+            turns[sample] += 1
+            picks.append(Pick(sample, view))
+        self._picks = torch.tensor(picks)
+        self._turns = torch.tensor(turns)
+        self._cursor = 0
         self.epoch += 1
 
     def _draw_regularisation(self) -> list[int]:
-        queue, pictures = self._pending_regularisation, self._regularisation
+        """Return as many regularisation pictures as there are others, going on where it stopped."""
+        queue, pictures = self._left_over.tolist(), self._regularisation
         while pictures and len(queue) < len(self._draws):
             order = torch.randperm(len(pictures), generator=self._generator).tolist()
             queue.extend(pictures[index] for index in order)
-        return [queue.popleft() for _ in self._draws] if pictures else []
+        self._left_over = torch.tensor(queue[len(self._draws) :], dtype=torch.int64)
+        return queue[: len(self._draws)]
+
+
+def check_batch_size(batch_size: int, num_images: int, num_held_out: int = 0) -> None:
+    """Refuse a batch larger than the set.
+
+    Raises:
+        ValueError: If the batch is below 1 or above ``num_images``; it names the largest possible.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size > num_images:
+        held_out = f" ({num_held_out} more are held out for validation)" if num_held_out else ""
+        raise ValueError(
+            f"batch_size {batch_size} needs as many images, and there are {num_images}{held_out}: "
+            f"lower batch_size to {max(1, num_images)} or add images"
+        )

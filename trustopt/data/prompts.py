@@ -18,32 +18,27 @@ class PromptCache:
     """Prompts by caption and text encoders, in the dtype the host gives.
 
     Args:
-        encode: Turns captions into prompts.
         text_identity: What tells these text encoders from others.
         folder: Where to keep files; None keeps prompts in memory.
-
-    Attributes:
-        num_encoded: Captions encoded so far.
     """
 
-    def __init__(
-        self, encode: EncodePrompts, text_identity: Mapping[str, str], folder: Path | None
-    ) -> None:
-        self._encode = encode
+    def __init__(self, text_identity: Mapping[str, str], folder: Path | None) -> None:
         self._identity = dict(text_identity)
         self._store = TensorStore(folder)
-        self.num_encoded = 0
 
-    def prepare(self, caption: str) -> None:
+    def prepare(self, encode: EncodePrompts, caption: str) -> None:
         """Make sure the caption's prompt is cached.
 
-        One caption at a time: batched encoding rounds differently, and what a prompt is must not
-        depend on which others were already cached.
+        One caption at a time: batches round differently, and what a prompt is must not depend on
+        which others were already cached.
+
+        Args:
+            encode: Turns captions into prompts; called only for what is not cached.
+            caption: May be empty.
         """
         key = self._key(caption)
         if not self._store.shapes(key):
-            [prompt] = self._encode([caption])
-            self.num_encoded += 1
+            [prompt] = encode([caption])
             self._store.save(key, prompt, {"caption": caption, "format": FORMAT})
 
     def load(self, caption: str) -> Prompt:

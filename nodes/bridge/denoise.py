@@ -1,0 +1,93 @@
+"""One forward pass: what ComfyUI does in sampling, up to the network's raw output."""
+
+import uuid
+from typing import Any
+
+import comfy.ldm.modules.attention
+import comfy.model_patcher
+import comfy.patcher_extension
+import torch
+from comfy.patcher_extension import WrapperExecutor, WrappersMP
+from torch import Tensor
+
+from ...trustopt.host import Conditioning
+from .conditioning import batched, conditions_of
+
+_KEY = "trustopt"
+_COMPILED = "torch.compile"  # comfy_api.torch_helpers.torch_compile.COMPILE_KEY
+
+
+def raw_output(
+    patcher: Any, network: Any, noised: Tensor, sigma: Tensor, conditioning: Conditioning
+) -> Tensor:
+    """Return the network's raw output for a batch, before it is turned into denoised latents.
+
+    ComfyUI's ``apply_model`` scales the input, maps sigma to the timestep and runs every wrapper
+    and patch on the MODEL; a wrapper outside all others takes the output on its way. So no
+    formula is inverted, and eps, v and flow are equally exact.
+
+    Args:
+        patcher: The patcher whose options apply.
+        network: Its loaded ``BaseModel``.
+        noised: ``(B, C, h, w)`` float32.
+        sigma: ``(B,)`` float32.
+        conditioning: B prompts and geometries.
+
+    Returns:
+        ``(B, C, h, w)`` float32 on the model's device.
+    """
+    device = patcher.load_device
+    noised, sigma = _own(noised, device), _own(sigma, device)
+    conditions = conditions_of(network, noised, conditioning, device)
+    rows: list[Tensor | None] = [None] * len(noised)
+    for indices, kwargs in batched(conditions):
+        output = _run(patcher, network, noised[indices], sigma[indices], kwargs)
+        for index, row in zip(indices, output, strict=True):
+            rows[index] = row
+    return torch.stack([row for row in rows if row is not None])
+
+
+def _run(
+    patcher: Any, network: Any, noised: Tensor, sigma: Tensor, kwargs: dict[str, Any]
+) -> Tensor:
+    outputs: list[Tensor] = []
+
+    def keep(executor: WrapperExecutor, *args: Any, **options: Any) -> Tensor:
+        outputs.append(executor(*args, **options))
+        return outputs[-1]
+
+    options = training_options(patcher, sigma)
+    kept = options["wrappers"].pop(WrappersMP.DIFFUSION_MODEL, {})
+    options["wrappers"][WrappersMP.DIFFUSION_MODEL] = {_KEY: [keep], **kept}
+    patcher.prepare_state(sigma, {"transformer_options": options})
+    network.apply_model(noised, sigma, transformer_options=options, **kwargs)
+    return outputs[-1].float()
+
+
+def training_options(patcher: Any, sigma: Tensor) -> dict[str, Any]:
+    """Return the MODEL's ``transformer_options`` for one training forward.
+
+    They are the user's own, wrappers and patches included, but for attention and torch.compile:
+    quantised attention (sage and its kin) gives queries and keys no gradient, silently, and a
+    compiled network holds no adapters.
+    """
+    cloned = comfy.model_patcher.create_model_options_clone(patcher.model_options)
+    options = cloned["transformer_options"]
+    for kind, own in (("wrappers", patcher.wrappers), ("callbacks", patcher.callbacks)):
+        options[kind] = comfy.patcher_extension.merge_nested_dicts(options.get(kind, {}), own)
+    options["wrappers"].get(WrappersMP.APPLY_MODEL, {}).pop(_COMPILED, None)
+    options["optimized_attention_override"] = _differentiable_attention
+    options["cond_or_uncond"] = [0]
+    options["uuids"] = [uuid.uuid4()]
+    options["sigmas"] = sigma
+    return options
+
+
+def _differentiable_attention(_: Any, *args: Any, **kwargs: Any) -> Tensor:
+    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
+
+
+def _own(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a float32 tensor on ``device`` that autograd may save."""
+    tensor = tensor.to(device, torch.float32)
+    return tensor.clone() if tensor.is_inference() else tensor

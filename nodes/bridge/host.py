@@ -1,0 +1,184 @@
+"""ComfyUI's MODEL, CLIP and VAE as the engine's host."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...trustopt.host import (
+    Conditioning,
+    Family,
+    LatentDistribution,
+    LayerShape,
+    Prediction,
+    Prompt,
+)
+from .conditioning import check_prompt, encode_captions
+from .denoise import raw_output
+from .fingerprint import hooks_note, weights_fingerprint
+from .identify import (
+    family_of,
+    flow_shift_of,
+    model_name_of,
+    noise_levels_of,
+    prediction_of,
+)
+from .latents import encode_pixels
+from .layers import trainable_layers
+from .session import TrainingSession, training_session
+
+
+class ComfyHost:
+    """Implements ``trustopt.host.Host`` over objects that ComfyUI's loaders made.
+
+    The MODEL is never changed: a session works on a clone of its patcher and undoes everything.
+    What the user put on the MODEL (LoRAs, sampling settings, patches) is in force in training.
+
+    Args:
+        model: MODEL, a ModelPatcher over SDXL or FLUX.1.
+        clip: CLIP with the family's text encoders.
+        vae: VAE of the family.
+        reserve_memory: Bytes of the device ComfyUI keeps free of weights, for activations,
+            gradients and optimizer state.
+
+    Raises:
+        ValueError: If the model is of no known family or kind, or CLIP or VAE is missing.
+    """
+
+    def __init__(self, model: Any, clip: Any, vae: Any, *, reserve_memory: int = 0) -> None:
+        for name, given in (("MODEL", model), ("CLIP", clip), ("VAE", vae)):
+            if given is None:
+                raise ValueError(
+                    f"{name} is missing: connect a {name} loader (this checkpoint may hold none)"
+                )
+        sampling = model.get_model_object("model_sampling")
+        self.family: Family = family_of(model)
+        self.prediction: Prediction = prediction_of(sampling)
+        self.sigmas = noise_levels_of(sampling, self.prediction)
+        self.flow_shift = flow_shift_of(sampling, self.prediction)
+        self.model_name = model_name_of(model)
+        self.latent_channels: int = model.model.latent_format.latent_channels
+        self.pixels_per_latent = 8
+        self.pixel_multiple = {"sdxl": 8, "flux": 16}[self.family]
+        self.device: torch.device = model.load_device
+        self.dtype = compute_dtype(model)
+        self.reserve_memory = reserve_memory
+        self._model, self._clip, self._vae = model, clip, vae
+        self._session: TrainingSession | None = None
+
+    def identity(self) -> Mapping[str, str]:
+        """Return the model's name and family, and hashes of the model and of both encoders."""
+        model, clip, vae = self._model, self._clip, self._vae
+        return {
+            "name": self.model_name,
+            "family": self.family,
+            "prediction": self.prediction,
+            "hash": weights_fingerprint(model, sorted(model.injections)),
+            "vae": weights_fingerprint(vae.patcher, vae.vae_dtype),
+            "text_encoders": weights_fingerprint(
+                clip.patcher, clip.layer_idx, clip.tokenizer_options, hooks_note(clip.patcher)
+            ),
+        }
+
+    def layers(self) -> Mapping[str, LayerShape]:
+        """Return every linear and convolution layer of the network, by canonical name."""
+        return trainable_layers(self._model.model.diffusion_model)
+
+    def encode_images(self, pixels: Tensor) -> LatentDistribution:
+        """Encode pictures; see ``latents.encode_pixels``."""
+        return encode_pixels(self._vae, self._model, pixels)
+
+    def encode_prompts(self, captions: Sequence[str]) -> list[Prompt]:
+        """Encode captions; see ``conditioning.encode_captions``.
+
+        Raises:
+            ValueError: If the CLIP is not one this MODEL takes.
+        """
+        prompts = encode_captions(self._clip, captions)
+        if prompts:
+            check_prompt(prompts[0], self._model, self.family)
+        return prompts
+
+    @contextmanager
+    def session(self, adapters: Mapping[str, nn.Module], *, checkpointing: bool) -> Iterator[None]:
+        """Insert adapters for the time of a ``with`` block; see ``session.training_session``.
+
+        Adapters are on ``self.device`` inside: build or load the optimizer's state there, too.
+
+        Raises:
+            RuntimeError: If a session is open already.
+        """
+        if self._session is not None:
+            raise RuntimeError("this host already has a session open: leave it first")
+        with training_session(
+            self._model,
+            adapters,
+            family=self.family,
+            checkpointing=checkpointing,
+            reserve_memory=self.reserve_memory,
+        ) as session:
+            self._session = session
+            try:
+                yield
+            finally:
+                self._session = None
+
+    def denoise(self, noised: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
+        """Run the network once on a batch, inside a session; see ``denoise.raw_output``."""
+        session = self._open_session()
+        with session.forward_pass() as network:
+            return raw_output(session.patcher, network, noised, sigma, conditioning)
+
+    @contextmanager
+    def sampling(self) -> Iterator[Any]:
+        """Lend the MODEL with the half-trained adapters to ComfyUI's samplers, in a session.
+
+        Training goes on afterwards bit for bit as if nothing had been sampled. The patcher must
+        not be kept or output: it trains. To sample without the adapters, use the own MODEL.
+        """
+        with self._open_session().sampling() as patcher:
+            yield patcher
+
+    def checkpointing_error(self, noised: Tensor, sigma: Tensor, batch: Conditioning) -> float:
+        """Compare gradients with and without checkpointing on one batch, inside a session.
+
+        Checkpointing turns off autograd's own test for tensors changed in place, so another
+        pack's patch could make gradients wrong without an error.
+
+        Returns:
+            L2 norm of the difference over that of the plain gradient; about 0 is right.
+        """
+        session = self._open_session()
+        before = session.checkpointing
+        parameters = [
+            p for a in session.adapters.values() for p in a.parameters() if p.requires_grad
+        ]
+        gradients = []
+        try:
+            for session.checkpointing in (False, True):
+                with torch.random.fork_rng(devices=_cuda(self.device)):  # the same dropout twice
+                    loss = self.denoise(noised, sigma, batch).square().mean()
+                    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+                gradients.append(torch.cat([g.flatten() for g in found if g is not None]))
+        finally:
+            session.checkpointing = before
+        plain, recomputed = gradients
+        scale = plain.norm().clamp_min(torch.finfo(torch.float32).tiny)
+        return float((recomputed - plain).norm() / scale)
+
+    def _open_session(self) -> TrainingSession:
+        if self._session is None:
+            raise RuntimeError("no session is open: call this inside `with host.session(…)`")
+        return self._session
+
+
+def compute_dtype(model: Any) -> torch.dtype:
+    """Return the dtype a MODEL computes in; its weights may be stored in another."""
+    manual = model.get_model_object("manual_cast_dtype")
+    return manual if manual is not None else model.model.get_dtype()
+
+
+def _cuda(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []

@@ -1,0 +1,229 @@
+"""Adapters in a loaded model for the time of a ``with`` block, everything undone on every exit.
+
+Adapters and frozen layers are put in and taken out by ComfyUI's own injections, so that whatever
+loads, unloads, clones or samples the model in between finds it in a known state: the original
+MODEL never shows a half-trained network, and the training clone always does.
+
+Nothing enters the module tree. A layer's ``forward`` is shadowed on the instance, so its weights
+keep their names and places, and ComfyUI's loader, LoRAs and quantisation go on working.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import comfy.model_management
+import torch
+from comfy.patcher_extension import PatcherInjection
+from torch import nn
+
+from ...trustopt.host import Family
+from .blocks import ADDS_IN_PLACE, BLOCKS, in_training, training_block
+from .frozen_ops import FrozenLayer, differentiable, frozen_linear_map, frozen_norm
+from .layers import kind_of
+from .patches import Patches
+
+_FREEZE = "trustopt_freeze"
+_TRAIN = "trustopt_train"
+_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+@contextmanager
+def training_session(
+    model: Any,
+    adapters: Mapping[str, nn.Module],
+    *,
+    family: Family,
+    checkpointing: bool,
+    reserve_memory: int = 0,
+) -> Iterator["TrainingSession"]:
+    """Open a session on a MODEL, with autograd on and inference mode off inside the block.
+
+    Args:
+        model: ComfyUI's MODEL; only a clone of this patcher is changed.
+        adapters: Canonical layer name -> PEFT layer. They are moved to the model's device,
+            keeping each Parameter's identity, and back when the session ends.
+        family: The model's family.
+        checkpointing: Recompute each block in backward.
+        reserve_memory: Bytes ComfyUI leaves free for activations when it loads weights.
+
+    Raises:
+        ValueError: If an adapter's name is no layer of the model.
+        RuntimeError: If adapters were made in inference mode, whose tensors cannot be trained.
+    """
+    with ExitStack() as stack:
+        # Nodes run in inference mode; tensors made there cannot take part in autograd.
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        session = TrainingSession(model.clone(), adapters, family, checkpointing, reserve_memory)
+        stack.callback(session.close)
+        session.open()
+        yield session
+
+
+class TrainingSession:
+    """A clone of a MODEL's patcher whose injections train; see ``training_session``."""
+
+    def __init__(
+        self,
+        patcher: Any,
+        adapters: Mapping[str, nn.Module],
+        family: Family,
+        checkpointing: bool,
+        reserve_memory: int,
+    ) -> None:
+        self.patcher = patcher
+        self.adapters = adapters
+        self.family: Family = family
+        self.checkpointing = checkpointing
+        self.reserve_memory = reserve_memory
+        self._patches = Patches()
+        self._homes: dict[str, torch.device] = {}
+
+    def open(self) -> None:
+        """Register the injections and load the model, which runs them."""
+        _check_adapters(self.adapters, self.patcher.model.diffusion_model)
+        for name, adapter in self.adapters.items():
+            self._homes[name] = _move(adapter, self.patcher.load_device)
+        # ComfyUI ejects in the order it injects. So the first injection freezes layers *under*
+        # other packs' hooks and ejects nothing; the last adds the adapters and, when the others
+        # have let go, undoes everything.
+        self.patcher.injections = {
+            _FREEZE: [PatcherInjection(inject=self._freeze, eject=_leave)],
+            **self.patcher.injections,
+            _TRAIN: [PatcherInjection(inject=self._insert, eject=self._restore)],
+        }
+        self.load()
+
+    def close(self) -> None:
+        """Undo everything, whatever state an exception left."""
+        try:
+            self.patcher.eject_model()
+        finally:
+            self._patches.undo()
+            self.patcher.remove_injections(_FREEZE)
+            self.patcher.remove_injections(_TRAIN)
+            for name, device in self._homes.items():
+                self.adapters[name].zero_grad(set_to_none=True)
+                _move(self.adapters[name], device)
+
+    def load(self) -> None:
+        """Load the model as every node does, with the adapters injected.
+
+        Loading outside inference mode would turn quantised weights into normal tensors, which
+        the next node cannot move any more.
+        """
+        with torch.inference_mode(True):
+            comfy.model_management.load_models_gpu(
+                [self.patcher], memory_required=self.reserve_memory
+            )
+
+    def ensure_loaded(self) -> None:
+        """Load again if another model, or a sample from the original MODEL, took the place."""
+        loaded = comfy.model_management.loaded_models()
+        if not (self.patcher.is_injected and any(p is self.patcher for p in loaded)):
+            self.load()
+
+    @contextmanager
+    def forward_pass(self) -> Iterator[Any]:
+        """Lend the network, loaded, for one training forward pass."""
+        self.ensure_loaded()
+        with in_training():
+            self.patcher.pre_run()
+            try:
+                yield self.patcher.model
+            finally:
+                self.patcher.cleanup()
+
+    @contextmanager
+    def sampling(self) -> Iterator[Any]:
+        """Lend the patcher, adapters active and without dropout, for ComfyUI's samplers.
+
+        ComfyUI's samplers seed torch's global generator; its state is put back afterwards.
+        """
+        device = self.patcher.load_device
+        devices = [device] if device.type == "cuda" else []
+        modes = {m: m.training for adapter in self.adapters.values() for m in adapter.modules()}
+        before = comfy.model_management.in_training
+        with torch.random.fork_rng(devices=devices), torch.inference_mode(True):
+            comfy.model_management.in_training = False
+            for adapter in self.adapters.values():
+                adapter.train(False)
+            try:
+                yield self.patcher
+            finally:
+                comfy.model_management.in_training = before
+                for module, mode in modes.items():
+                    module.training = mode
+
+    def _freeze(self, _: Any) -> None:
+        """Injection: give every layer a forward that saves no weight for backward."""
+        if self._patches:
+            return
+        for module in list(self.patcher.model.diffusion_model.modules()):
+            if kind_of(module) is not None:
+                self._patches.replace_forward(module, frozen_linear_map(module))
+            elif isinstance(module, _NORMS):
+                own_input = ADDS_IN_PLACE[self.family] and isinstance(module, nn.LayerNorm)
+                self._patches.replace_forward(module, frozen_norm(module, own_input=own_input))
+
+    def _insert(self, _: Any) -> None:
+        """Injection: let adapters and blocks of the training kind run."""
+        modules = dict(self.patcher.model.diffusion_model.named_modules())
+        for module in modules.values():
+            if isinstance(module, BLOCKS[self.family]):
+                block = training_block(module, self.family, lambda: self.checkpointing)
+                self._patches.replace_forward(module, block)
+        for module in modules.values():
+            if kind_of(module) is not None and not self._patches.has_own_forward(module):
+                self._patches.replace_forward(module, differentiable(module.forward))
+        for name, adapter in self.adapters.items():
+            self._adapt(modules[name], adapter)
+
+    def _adapt(self, layer: nn.Module, adapter: nn.Module) -> None:
+        """Run ``adapter`` in place of ``layer``, and ``layer`` inside the adapter."""
+        base = FrozenLayer(layer, layer.forward, self.patcher.load_device)
+        self._patches.replace_child(adapter, "base_layer", base)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return adapter(*args, **kwargs)
+
+        self._patches.replace_forward(layer, forward)
+
+    def _restore(self, _: Any) -> None:
+        """Ejection: undo both injections, now that the ones between have let go."""
+        self._patches.undo()
+
+
+def _leave(_: Any) -> None:
+    """Eject nothing: the layers are still under other packs' hooks."""
+
+
+def _check_adapters(adapters: Mapping[str, nn.Module], diffusion_model: nn.Module) -> None:
+    layers = {n for n, m in diffusion_model.named_modules() if kind_of(m) is not None}
+    unknown = [name for name in adapters if name not in layers]
+    if unknown:
+        raise ValueError(
+            f"adapters for {', '.join(unknown[:3])} ({len(unknown)} in all) fit no layer of this "
+            "model: take the names from layers() of the same MODEL"
+        )
+    parameters = [p for adapter in adapters.values() for p in adapter.parameters()]
+    if any(p.is_inference() for p in parameters):
+        raise RuntimeError(
+            "adapters were made in inference mode, whose tensors cannot be trained: build them "
+            "inside `with torch.inference_mode(False)`"
+        )
+
+
+def _move(adapter: nn.Module, device: torch.device) -> torch.device:
+    """Move an adapter's own tensors and return where they were; its stand-in base has none.
+
+    ``Module.to`` would refuse the stand-in's meta weights.
+    """
+    home = device
+    for module in adapter.modules():
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            if tensor.device.type != "meta" and tensor.device != device:
+                home = tensor.device
+                tensor.data = tensor.data.to(device)
+    return home

@@ -1,0 +1,89 @@
+"""Boots a real ComfyUI in this process, on the CPU, and loads the pack as ComfyUI would.
+
+ComfyUI is found by ``COMFYUI_PATH`` or comfy-cli's default workspace. Without one nothing here is
+collected, and the report's header says so.
+"""
+
+import importlib.util
+import logging
+import os
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+PACK = "trustopt_pack"
+
+
+def load_file(name: str, path: Path, *, package: bool = False) -> types.ModuleType:
+    """Import a file under a name of our choosing."""
+    folder = [str(path.parent)] if package else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folder)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def find_comfyui() -> Path | None:
+    """Return the ComfyUI checkout that ``python -m tests`` would use."""
+    return load_file("trustopt_all_tests", ROOT / "tests" / "__main__.py").find_comfyui()
+
+
+def boot_comfyui(path: Path) -> None:
+    """Import ComfyUI's core on the CPU; its folder comes before ours, whose ``nodes`` it has."""
+    sys.path.insert(0, str(path))
+    import comfy.options
+
+    comfy.options.enable_args_parsing(True)
+    argv, sys.argv = sys.argv, [sys.argv[0], "--cpu"]
+    try:
+        import comfy.cli_args  # noqa: F401
+    finally:
+        sys.argv = argv
+    logging.getLogger().setLevel(logging.WARNING)
+    torch.set_num_threads(2)
+    # The pack's own code is deterministic; so the tests may ask for bit-identical samples.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def load_pack() -> None:
+    """Import the pack as a package named ``trustopt_pack``; its imports are all relative."""
+    init = ROOT / "__init__.py"
+    if init.exists():
+        load_file(PACK, init, package=True)
+    else:
+        bare = types.ModuleType(PACK)
+        bare.__path__ = [str(ROOT)]
+        sys.modules[PACK] = bare
+
+
+COMFYUI = find_comfyui()
+if COMFYUI is None:
+    collect_ignore_glob = ["test_*.py"]
+else:
+    boot_comfyui(COMFYUI)
+    load_pack()
+    load_file("trustopt_test_models", Path(__file__).with_name("models.py"))
+    load_file("trustopt_test_reference", Path(__file__).with_name("reference.py"))
+
+
+def pytest_report_header() -> str:
+    if COMFYUI is None:
+        return "NO COMFYUI FOUND: tests/comfy is not run. Set COMFYUI_PATH to a checkout."
+    return f"ComfyUI: {COMFYUI}, python {os.path.basename(sys.executable)}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    """Fail a test that leaves global switches changed or a model loaded under another one."""
+    import comfy.model_management as management
+
+    yield
+    assert management.in_training is False
+    assert not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()
+    management.unload_all_models()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from ..config import AdapterConfig
 from ..host import LayerShape
 from .dropout import MaskSeed
+from .factors import place, shrink, to_factors, to_patch
 from .layers import ZERO_FACTORS
+from .patch import LayerPatch, norm
 from .settings import LayerSettings
 
 
@@ -40,7 +43,7 @@ class AdapterSet(Mapping[str, nn.Module]):
         self.config = config
         self.settings = dict(settings)
         self._mask_seed = mask_seed
-        self._tensors = [_Tensor(n, *entry) for n in self.layers for entry in _find(layers[n])]
+        self._tensors = {n: [_Tensor(n, *found) for found in _find(layers[n])] for n in layers}
 
     def __getitem__(self, name: str) -> nn.Module:
         return self.layers[name]
@@ -63,7 +66,7 @@ class AdapterSet(Mapping[str, nn.Module]):
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield ``<canonical layer>.<factor>`` and parameter, in a stable order."""
-        for tensor in self._tensors:
+        for tensor in self._all():
             if isinstance(tensor.value, nn.Parameter):
                 yield tensor.name, tensor.value
 
@@ -74,7 +77,7 @@ class AdapterSet(Mapping[str, nn.Module]):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return ``params``, ``names`` and ``lr_scale`` for each distinct per-block lr factor."""
         groups: dict[float, dict[str, Any]] = {}
-        for tensor in self._tensors:
+        for tensor in self._all():
             if isinstance(tensor.value, nn.Parameter):
                 scale = self.settings[tensor.layer].lr_scale
                 group = groups.setdefault(scale, {"params": [], "names": [], "lr_scale": scale})
@@ -84,13 +87,13 @@ class AdapterSet(Mapping[str, nn.Module]):
 
     def tensors(self, layer: str) -> dict[str, Tensor]:
         """Return one layer's live tensors by factor, such as ``lora_A.weight``."""
-        return {t.factor: t.value for t in self._tensors if t.layer == layer}
+        return {tensor.factor: tensor.value for tensor in self._tensors[layer]}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a float32 CPU copy of every tensor, to resume from; no base weights."""
         return {
             tensor.name: tensor.value.detach().to("cpu", copy=True).contiguous()
-            for tensor in self._tensors
+            for tensor in self._all()
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -99,7 +102,7 @@ class AdapterSet(Mapping[str, nn.Module]):
         Raises:
             ValueError: If names or shapes differ from this set's.
         """
-        own = {tensor.name: tensor.value for tensor in self._tensors}
+        own = {tensor.name: tensor.value for tensor in self._all()}
         missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
         if missing or unknown:
             raise ValueError(
@@ -121,12 +124,71 @@ class AdapterSet(Mapping[str, nn.Module]):
     @torch.no_grad()
     def zero_delta(self) -> None:
         """Make every layer's change zero, leaving the factors that are random at the start."""
-        for tensor in self._tensors:
+        for tensor in self._all():
             factor = tensor.factor.partition(".")[0]
             if factor in ZERO_FACTORS:
                 tensor.value.zero_()
             elif factor == "magnitude":
                 tensor.value.fill_(1.0)
+
+    def patches(self) -> dict[str, LayerPatch]:
+        """Return every layer's change in the form of files, as the live tensors hold it.
+
+        Raises:
+            ValueError: For DoRA before the first forward.
+        """
+        return {name: self._patch(name) for name in self.layers}
+
+    def load_patches(self, patches: Mapping[str, LayerPatch]) -> list[str]:
+        """Start from a file's patches; layers the file lacks keep their zero change.
+
+        The adapters' own alpha stays, and the factors absorb the ratio to the file's. A LoRA
+        of lower rank fills the first components.
+
+        Returns:
+            Names of the layers that only the file has.
+
+        Raises:
+            ValueError: If a patch is of another algorithm, model or a larger rank.
+        """
+        with torch.no_grad():
+            for name in self.layers.keys() & patches.keys():
+                own, patch = self.tensors(name), patches[name]
+                try:
+                    factors = to_factors(self.layers[name], patch, self.config.algorithm)
+                    if not factors.keys() <= own.keys():
+                        raise ValueError(f"its factors are {', '.join(sorted(factors))}")
+                    for factor, value in factors.items():
+                        place(own[factor], value, factor)
+                except ValueError as error:
+                    raise ValueError(f"cannot continue {name}: {error}") from error
+        return [name for name in patches if name not in self.layers]
+
+    def delta_norms(self) -> dict[str, float]:
+        """Return the Frobenius norm of each layer's change (of R - I for OFT)."""
+        return {name: norm(self._patch(name)) for name in self.layers}
+
+    @torch.no_grad()
+    def clamp_norms(self) -> int:
+        """Shrink every change longer than ``config.max_norm`` to it, as sd-scripts' max-norm.
+
+        Returns:
+            Number of layers shrunk; 0 when the bound is off.
+        """
+        bound = self.config.max_norm
+        if bound == 0.0:
+            return 0
+        too_long = {name: n for name, n in self.delta_norms().items() if n > bound}
+        for name, length in too_long.items():
+            shrink(self.tensors(name), bound / length)
+        return len(too_long)
+
+    def _all(self) -> Iterator["_Tensor"]:
+        return chain.from_iterable(self._tensors.values())
+
+    def _patch(self, name: str) -> LayerPatch:
+        layer, rank = self.layers[name], self.settings[name].rank
+        return to_patch(layer, self.tensors(name), self.config.algorithm, rank)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

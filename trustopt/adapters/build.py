@@ -48,10 +48,10 @@ def build_adapters(
     if settings is None:
         settings = layer_settings(layers, config)
     rates = DropoutRates(config.dropout, config.rank_dropout, config.module_dropout)
-    if config.algorithm == "oft" and rates.any():
+    if config.algorithm == "oft" and (rates.any() or config.max_norm > 0.0):
         raise ValueError(
-            "oft has no dropout: set dropout, rank_dropout and module_dropout to 0, "
-            "or choose another algorithm"
+            "oft has neither dropout nor a norm bound: set dropout, rank_dropout, "
+            "module_dropout and max_norm to 0, or choose another algorithm"
         )
     tuners = _peft_layers(layers, config, settings)
     seed = MaskSeed()

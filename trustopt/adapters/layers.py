@@ -53,14 +53,40 @@ class DoraLayer(nn.Module):
         self.lora_dropout = tuner.lora_dropout
         self.scaling: dict[str, float] = tuner.scaling
         self.magnitude = nn.Parameter(torch.empty(tuner.in_features, device="meta"))
+        self.base_norm: Tensor
         self.register_buffer("base_norm", torch.empty(tuner.in_features, device="meta"))
         self.base_layer: nn.Module | None = None
         self.read_base: ReadBase = read_parameters
         self.active = True
+        self._file_scale: Tensor | None = None
 
     def enable_adapters(self, enabled: bool) -> None:
         """Let the layer act, or be the base layer alone."""
         self.active = enabled
+
+    def dora_scale(self) -> Tensor:
+        """Return the absolute magnitude as files hold it, ``(1, in)`` or ``(1, in, 1, 1)``.
+
+        Raises:
+            ValueError: If no forward has measured the base layer yet.
+        """
+        if not bool(self.base_norm.any()):
+            raise ValueError("dora needs one forward pass before it can be saved: train a step")
+        shape = (1, -1, 1, 1) if self.lora_A["default"].weight.ndim == 4 else (1, -1)
+        return (self.magnitude.detach() * self.base_norm).view(shape)
+
+    def start_from(self, dora_scale: Tensor) -> None:
+        """Take the magnitude of a file; it becomes relative at the next forward.
+
+        Raises:
+            ValueError: If it scales outputs: only input columns are trained here.
+        """
+        if dora_scale.numel() != self.magnitude.numel() or dora_scale.shape[0] != 1:
+            raise ValueError(
+                f"the file's dora_scale is {tuple(dora_scale.shape)}, which scales outputs; "
+                f"only (1, {self.magnitude.numel()}), over inputs, can be continued"
+            )
+        self._file_scale = dora_scale.flatten().float()
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Run the adapted layer on ``(..., in)``, or ``(B, in, H, W)`` for a convolution."""
@@ -85,6 +111,9 @@ class DoraLayer(nn.Module):
         with torch.no_grad():
             base_norm, merged_norm = self._norms(weight.to(self.magnitude.device))
             self.base_norm.copy_(base_norm)
+            if self._file_scale is not None:
+                self.magnitude.copy_(self._file_scale.to(base_norm.device) / base_norm)
+                self._file_scale = None
             ratio = base_norm / merged_norm.clamp_min(torch.finfo(torch.float32).eps)
         return self.magnitude * ratio
 

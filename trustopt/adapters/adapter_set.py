@@ -13,7 +13,7 @@ from ..config import AdapterConfig
 from ..host import LayerShape
 from .dropout import MaskSeed
 from .factors import place, shrink, to_factors, to_patch
-from .layers import ZERO_FACTORS
+from .layers import ZERO_FACTORS, DoraLayer
 from .patch import LayerPatch, norm
 from .settings import LayerSettings
 
@@ -25,9 +25,8 @@ class AdapterSet(Mapping[str, nn.Module]):
     sets ``base_layer`` back to None (``release`` does that for all). What this class enumerates
     are the adapters' own tensors only, whatever base layers are inside at the time.
 
-    Layers of DoRA and OFT also read their base layer's parameters (``needs_base``): where
-    ``weight`` and ``bias`` are not plain float tensors on the compute device, the host sets
-    ``layer.read_base``, see ``trustopt/adapters/layers.py``.
+    DoRA layers read ``base_layer.weight`` in every forward (``needs_base_weight``) and OFT layers
+    ``base_layer.bias``; see ``trustopt/adapters/layers.py``.
     """
 
     def __init__(
@@ -55,9 +54,9 @@ class AdapterSet(Mapping[str, nn.Module]):
         return len(self.layers)
 
     @property
-    def needs_base(self) -> bool:
-        """Whether the layers call ``read_base`` in their forward (DoRA, OFT)."""
-        return any(getattr(layer, "needs_base", False) for layer in self.layers.values())
+    def needs_base_weight(self) -> bool:
+        """Whether the layers read their base layer's weight in the forward (DoRA)."""
+        return any(isinstance(layer, DoraLayer) for layer in self.layers.values())
 
     @property
     def num_parameters(self) -> int:

@@ -142,6 +142,11 @@ def _without_stand_in(tuner: Any, shape: LayerShape, config: AdapterConfig) -> A
         return DoraLayer(tuner)
     if config.algorithm == "oft":
         return OftLayer(tuner, convolution=shape.kind == "conv2d")
+    if config.algorithm in ("loha", "lokr"):
+        # PEFT asks the base layer for its weight's shape in every forward; a host would have to
+        # fetch the whole weight to answer, so the stand-in does.
+        stand_in = tuner.base_layer
+        tuner.get_base_layer = lambda: stand_in
     tuner.base_layer = None
     # In training mode PEFT's LoHa and LoKr draw from the global generator on every forward.
     return tuner.train(False)

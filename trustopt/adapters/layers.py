@@ -1,12 +1,10 @@
 """The two adapter layers PEFT has no exact twin for, assembled from parts PEFT builds.
 
-Both need something of the frozen base layer besides its forward: DoRA its weight, OFT its bias.
-They ask ``read_base(base_layer) -> (weight, bias)`` for it. The default reads the parameters; a
-host whose weights are quantised, offloaded or patched sets ``layer.read_base`` to its own fetch.
-What it returns must be on the compute device in a floating dtype and is not kept.
+Both read their base layer in every forward: DoRA its ``weight``, OFT its ``bias``. A host whose
+weights are quantised, offloaded or patched gives the adapter a ``base_layer`` on which these two
+are properties that fetch them, in a floating dtype on the compute device.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,13 +12,6 @@ from torch import Tensor, nn
 
 ZERO_FACTORS = frozenset({"lora_B", "hada_w2_b", "lokr_w1", "lokr_w1_a", "oft_R"})
 """The factor of each algorithm that is zero at the start, so that the layer changes nothing."""
-
-ReadBase = Callable[[nn.Module], tuple[Tensor, Tensor | None]]
-
-
-def read_parameters(base_layer: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """Return a layer's own ``weight`` and ``bias``."""
-    return base_layer.weight, getattr(base_layer, "bias", None)  # type: ignore[return-value]
 
 
 class DoraLayer(nn.Module):
@@ -43,8 +34,6 @@ class DoraLayer(nn.Module):
         Liu et al. 2024, "DoRA: Weight-Decomposed Low-Rank Adaptation", arXiv:2402.09353.
     """
 
-    needs_base = True
-
     def __init__(self, tuner: Any) -> None:
         """Take over the matrices of a PEFT LoRA layer."""
         super().__init__()
@@ -56,7 +45,6 @@ class DoraLayer(nn.Module):
         self.base_norm: Tensor
         self.register_buffer("base_norm", torch.empty(tuner.in_features, device="meta"))
         self.base_layer: nn.Module | None = None
-        self.read_base: ReadBase = read_parameters
         self.active = True
         self._file_scale: Tensor | None = None
 
@@ -94,7 +82,7 @@ class DoraLayer(nn.Module):
         if not self.active:
             return self.base_layer(x, *args, **kwargs)
         lora_a, lora_b = self.lora_A["default"], self.lora_B["default"]
-        scale = self.column_scale(self.read_base(self.base_layer)[0])
+        scale = self.column_scale(self.base_layer.weight)  # type: ignore[arg-type]
         if lora_a.weight.ndim == 4:
             scale = scale[:, None, None]
         scaled = x.to(lora_a.weight.dtype) * scale
@@ -143,15 +131,12 @@ class OftLayer(nn.Module):
         arXiv:2306.07280; ComfyUI 0.33.0 comfy/weight_adapter/oft.py for the file form.
     """
 
-    needs_base = True
-
     def __init__(self, tuner: Any, *, convolution: bool) -> None:
         """Take over the rotation of a PEFT OFT layer built for ``out`` input features."""
         super().__init__()
         self.oft_R = tuner.oft_R
         self.channel_dim = 1 if convolution else -1
         self.base_layer: nn.Module | None = None
-        self.read_base: ReadBase = read_parameters
         self.active = True
 
     def enable_adapters(self, enabled: bool) -> None:
@@ -165,9 +150,11 @@ class OftLayer(nn.Module):
         if not self.active:
             return base
         rotation = self.oft_R["default"]
-        bias = self.read_base(self.base_layer)[1]
-        bias = torch.zeros((), device=base.device) if bias is None else bias.to(base.device)
-        channels_last = base.movedim(self.channel_dim, -1).float() - bias.float()
+        own: Any = self.base_layer.bias
+        bias = (
+            base.new_zeros((), dtype=torch.float32) if own is None else own.to(base.device).float()
+        )
+        channels_last = base.movedim(self.channel_dim, -1).float() - bias
         # PEFT's module takes a 4-D input for a picture to unfold, so the rest is made one axis.
-        rotated = rotation(channels_last.flatten(0, -2)).view_as(channels_last) + bias.float()
+        rotated = rotation(channels_last.flatten(0, -2)).view_as(channels_last) + bias
         return rotated.movedim(-1, self.channel_dim).to(base.dtype)

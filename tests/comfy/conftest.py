@@ -1,4 +1,4 @@
-"""Boots a real ComfyUI in this process, on the CPU, and loads the pack as ComfyUI would.
+"""Boots a real ComfyUI in this process, on the CPU, and makes the pack's bridge importable.
 
 ComfyUI is found by ``COMFYUI_PATH`` or comfy-cli's default workspace. Without one nothing here is
 collected, and the report's header says so.
@@ -18,10 +18,9 @@ ROOT = Path(__file__).parents[2]
 PACK = "trustopt_pack"
 
 
-def load_file(name: str, path: Path, *, package: bool = False) -> types.ModuleType:
+def load_file(name: str, path: Path) -> types.ModuleType:
     """Import a file under a name of our choosing."""
-    folder = [str(path.parent)] if package else None
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folder)
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -41,7 +40,7 @@ def boot_comfyui(path: Path) -> None:
     comfy.options.enable_args_parsing(True)
     argv, sys.argv = sys.argv, [sys.argv[0], "--cpu"]
     try:
-        import comfy.cli_args  # noqa: F401
+        import comfy.cli_args
     finally:
         sys.argv = argv
     logging.getLogger().setLevel(logging.WARNING)
@@ -50,15 +49,15 @@ def boot_comfyui(path: Path) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def load_pack() -> None:
-    """Import the pack as a package named ``trustopt_pack``; its imports are all relative."""
-    init = ROOT / "__init__.py"
-    if init.exists():
-        load_file(PACK, init, package=True)
-    else:
-        bare = types.ModuleType(PACK)
-        bare.__path__ = [str(ROOT)]
-        sys.modules[PACK] = bare
+def load_bridge() -> None:
+    """Make ``trustopt_pack.nodes.bridge`` importable without the nodes above it.
+
+    The pack is loaded under another name than its folder's, as ComfyUI does.
+    """
+    for name, folder in ((PACK, ROOT), (f"{PACK}.nodes", ROOT / "nodes")):
+        bare = types.ModuleType(name)
+        bare.__path__ = [str(folder)]
+        sys.modules[name] = bare
 
 
 COMFYUI = find_comfyui()
@@ -66,7 +65,7 @@ if COMFYUI is None:
     collect_ignore_glob = ["test_*.py"]
 else:
     boot_comfyui(COMFYUI)
-    load_pack()
+    load_bridge()
     load_file("trustopt_test_models", Path(__file__).with_name("models.py"))
     load_file("trustopt_test_reference", Path(__file__).with_name("reference.py"))
 

@@ -55,15 +55,10 @@ CHANNELS = {"sdxl": 4, "flux": 16}
 POOLED = {"sdxl": 40, "flux": 32}
 
 
-class TinySDXL(comfy.supported_models.SDXL):
-    unet_config: dict = {}
-
-
-class TinyFlux(comfy.supported_models.Flux):
-    unet_config: dict = {}
-
-
-CONFIGS = {"sdxl": (TinySDXL, SDXL), "flux": (TinyFlux, FLUX)}
+CONFIGS = {
+    "sdxl": (comfy.supported_models.SDXL, SDXL),
+    "flux": (comfy.supported_models.Flux, FLUX),
+}
 STORAGE = {  # name: (dtype of the weights, dtype of the computation)
     "fp32": (torch.float32, None),
     "bf16": (torch.bfloat16, None),
@@ -196,6 +191,38 @@ def adapters(host, names=None, *, rank: int = 2, alpha: float = 4.0, seed: int =
                 weight.data = 0.5 * drawn / weight[0].numel() ** 0.5
         built[name] = adapter
     return built
+
+
+def batch(family: str):
+    """Return noised latents, sigmas and conditioning of two different images."""
+    from trustopt_pack.trustopt.host import Conditioning, Geometry
+
+    conditioning = Conditioning(
+        prompts=[prompt(family, seed=seed) for seed in (1, 2)],
+        geometry=[
+            Geometry(original=(640, 480), crop=(0, 16), target=(64, 64)),
+            Geometry(original=(300, 900), crop=(8, 0), target=(64, 64)),
+        ],
+        guidance=2.0,
+    )
+    sigma = {"sdxl": torch.tensor([0.7, 6.0]), "flux": torch.tensor([0.3, 0.8])}[family]
+    return latents(family, 2), sigma, conditioning
+
+
+def train_step(host, adapters: dict, *, checkpointing: bool = True):
+    """Take one forward and backward the way a node does; return output and gradients.
+
+    Nodes run in inference mode, and so does everything around the session here.
+    """
+    with torch.inference_mode(True):
+        noised, sigma, conditioning = batch(host.family)
+        target = latents(host.family, 2, seed=9)
+        with host.session(adapters, checkpointing=checkpointing):
+            output = host.denoise(noised, sigma, conditioning)
+            (output - target.clone()).square().mean().backward()
+            found = [p.grad.clone() for p in trained(adapters)]
+            output = output.detach().clone()
+    return output, found
 
 
 def trained(adapters: dict) -> list[nn.Parameter]:

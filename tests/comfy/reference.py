@@ -23,7 +23,7 @@ def out_of_place(block_class: type) -> type:
     rewritten, count = re.subn(r"(\w+) \+= (.+)", r"\1 = \1 + (\2)", source)
     assert count > 0
     namespace = dict(vars(sys.modules[block_class.__module__]))
-    exec(rewritten, namespace)
+    exec(rewritten, namespace)  # noqa: S102
     return type(block_class.__name__, (block_class,), {"forward": namespace["forward"]})
 
 
@@ -67,6 +67,19 @@ class Reference:
             )
         finally:
             comfy.model_management.in_training = False
+
+    def train_step(self, host) -> tuple[Tensor, list[Tensor]]:
+        """Return output and gradients of ``models.train_step``."""
+        import trustopt_test_models as tiny
+
+        noised, sigma, conditioning = tiny.batch(host.family)
+        prompts = conditioning.prompts
+        if host.family == "sdxl":
+            output = self.sdxl(noised, sigma, prompts, conditioning.geometry, host.sigmas)
+        else:
+            output = self.flux(noised, sigma, prompts, conditioning.guidance)
+        loss = (output - tiny.latents(host.family, 2, seed=9)).square().mean()
+        return output.detach(), list(torch.autograd.grad(loss, self.parameters()))
 
     def sdxl(self, noised: Tensor, sigma: Tensor, prompts, geometry, sigmas: Tensor) -> Tensor:
         """Run SDXL on variance-exploding ``noised``; ``sigmas`` is the model's table."""

@@ -1,0 +1,211 @@
+"""The headless host: diffusers' networks and VAE, transformers' text encoders."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..host import Conditioning, Family, LatentDistribution, LayerShape, Prompt
+from .flux import FluxDenoiser
+from .insertion import inserted, trainable_layers
+from .names import Part
+from .sdxl import SDXLDenoiser
+from .text import FluxText, SDXLText
+
+logger = logging.getLogger("trustopt")
+
+Denoiser = SDXLDenoiser | FluxDenoiser
+_TEXT_LAYER = ".self_attn.", ".mlp."
+
+
+class DiffusersHost:
+    """A ``trustopt.host.Host`` over diffusers and transformers modules.
+
+    Args:
+        denoiser: The network, in the dtype it runs in.
+        vae: diffusers' ``AutoencoderKL``, float32: half precision overflows in SDXL's.
+        text: The text encoders.
+        model_name: File or display name of the base model.
+        device: Where everything runs.
+
+    The modules are frozen and put into evaluation mode. On an accelerator, network and text
+    encoders take turns: whichever does not run waits in main memory.
+    """
+
+    pixels_per_latent = 8
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        vae: nn.Module,
+        text: SDXLText | FluxText,
+        *,
+        model_name: str,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.family: Family = "sdxl" if isinstance(denoiser, SDXLDenoiser) else "flux"
+        self.model_name = model_name
+        self.prediction = denoiser.prediction
+        self.sigmas = denoiser.sigmas
+        self.flow_shift = denoiser.flow_shift
+        self.latent_channels = denoiser.latent_channels
+        self.pixel_multiple = denoiser.pixel_multiple
+        self.device = torch.device(device)
+        self.dtype = next(denoiser.network.parameters()).dtype
+        self.vae: Any = vae.to(self.device)
+        self.text = text
+        self._denoiser = denoiser
+        self._in_session = False
+        self._trains_text = False
+        for module in self._modules():
+            module.requires_grad_(False).train(False)
+
+    @property
+    def network(self) -> nn.Module:
+        """The diffusers module."""
+        return self._denoiser.network
+
+    def identity(self) -> Mapping[str, str]:
+        """Return name, family, and hashes of a few weights of network, VAE and encoders."""
+        encoders = " ".join(f"{_fingerprint(m)}" for m in self.text.models.values())
+        return {
+            "name": self.model_name,
+            "family": self.family,
+            "network": _fingerprint(self.network),
+            "vae": f"{_fingerprint(self.vae)} float32",
+            "text_encoders": f"{encoders} {str(self.dtype).removeprefix('torch.')}",
+        }
+
+    def layers(self) -> Mapping[str, LayerShape]:
+        """Return every layer that may carry an adapter, sorted by canonical name."""
+        shapes = trainable_layers(self.network, self._denoiser.names)
+        for encoder in self.text.trainable:
+            names = self._text_names(encoder)
+            shapes |= trainable_layers(self.text.models[encoder], names)
+        return dict(sorted(shapes.items()))
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Tensor) -> LatentDistribution:
+        """Encode ``(B, 3, H, W)`` float32 pixels in [0, 1], one picture at a time."""
+        # One by one, a picture's latents are the same bits whatever batch it comes in.
+        parts = [self._encode_image(picture[None]) for picture in pixels]
+        return LatentDistribution(
+            mean=torch.cat([mean for mean, _ in parts]), std=torch.cat([std for _, std in parts])
+        )
+
+    def _encode_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        config = self.vae.config
+        posterior = self.vae.encode(pixels.to(self.device) * 2.0 - 1.0).latent_dist
+        mean = (posterior.mean - (config.shift_factor or 0.0)) * config.scaling_factor
+        return mean.cpu(), (posterior.std * config.scaling_factor).cpu()
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Return pixels ``(B, 3, H, W)`` float32 in [0, 1], on the CPU, from network latents."""
+        config = self.vae.config
+        z = latents.to(self.device, torch.float32) / config.scaling_factor
+        z = z + (config.shift_factor or 0.0)
+        pixels = [self.vae.decode(one[None], return_dict=False)[0].cpu() for one in z]
+        return (torch.cat(pixels) / 2.0 + 0.5).clamp(0.0, 1.0)
+
+    def encode_prompts(self, captions: Sequence[str]) -> list[Prompt]:
+        """Encode captions one by one; in a session that trains the encoders, with gradient."""
+        self._place(text=True)
+        with torch.set_grad_enabled(self._trains_text):
+            prompts = [self.text.encode(caption) for caption in captions]
+            return [{key: x.to("cpu", self.dtype) for key, x in p.items()} for p in prompts]
+
+    @contextmanager
+    def session(self, adapters: Mapping[str, nn.Module], *, checkpointing: bool) -> Iterator[None]:
+        """Insert adapters for the time of a ``with`` block; see ``Host.session``.
+
+        Raises:
+            ValueError: If a name is not one of ``layers()``.
+            RuntimeError: If a session is open already.
+        """
+        if self._in_session:
+            raise RuntimeError(f"{self.model_name} is being trained already: end that session")
+        groups = self._by_module(adapters)
+        self._place(text=bool(groups.keys() - {""}))
+        with ExitStack() as undo:
+            undo.callback(setattr, self, "_in_session", False)
+            undo.callback(setattr, self, "_trains_text", False)
+            self._in_session, self._trains_text = True, bool(groups.keys() - {""})
+            for key, group in groups.items():
+                module = self.text.models[key] if key else self.network
+                names = self._text_names(key) if key else self._denoiser.names
+                undo.enter_context(inserted(module, names, group))
+            if checkpointing:
+                undo.callback(self.network.disable_gradient_checkpointing)  # pyright: ignore
+                self.network.enable_gradient_checkpointing(_checkpoint)  # pyright: ignore
+            undo.enter_context(torch.enable_grad())
+            yield
+
+    def denoise(self, noised: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
+        """Run the network once on a batch; see ``Host.denoise``. Returns float32.
+
+        Outside a session it is the base model that runs.
+        """
+        if not self._in_session:
+            self._place(text=False)
+        noised, sigma = noised.to(self.device), sigma.to(self.device)
+        return self._denoiser(noised, sigma, conditioning, self.dtype).float()
+
+    def _modules(self) -> list[nn.Module]:
+        return [self.network, self.vae, *self.text.models.values()]
+
+    def _place(self, *, text: bool) -> None:
+        """Bring what is about to run to the device, and what can wait to main memory."""
+        if self.device.type == "cpu":
+            return
+        for model in self.text.models.values():
+            model.to(self.device if text else "cpu")
+        self.network.to(self.device if self._in_session or not text else "cpu")
+
+    def _by_module(self, adapters: Mapping[str, nn.Module]) -> dict[str, dict[str, nn.Module]]:
+        """Return adapters by text encoder, the network's under the empty key."""
+        known = self.layers()
+        unknown = [name for name in adapters if name not in known]
+        if unknown:
+            raise ValueError(
+                f"{self.model_name} ({self.family}) has no layer {unknown[0]!r} "
+                f"({len(unknown)} such names); its layers are what layers() returns"
+            )
+        groups: dict[str, dict[str, nn.Module]] = {}
+        for name, adapter in adapters.items():
+            encoder = name.partition(".")[0]
+            key = encoder if encoder in self.text.trainable else ""
+            groups.setdefault(key, {})[name] = adapter
+        return groups
+
+    def _text_names(self, encoder: str) -> dict[str, tuple[Part, ...]]:
+        """Return where the linear layers of a CLIP's transformer are.
+
+        transformers 5 dropped the ``text_model`` level of ``CLIPTextModel``; the name keeps it.
+        """
+        names = {}
+        for path, module in self.text.models[encoder].named_modules():
+            if isinstance(module, nn.Linear) and any(part in path for part in _TEXT_LAYER):
+                name = f"{encoder}.text_model.{path.removeprefix('text_model.')}"
+                names[name] = (Part(path),)
+        return names
+
+
+def _checkpoint(function: Any, *args: Any) -> Any:
+    """Recompute in backward; the global generators stay out of it, nothing here draws."""
+    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
+
+
+def _fingerprint(module: nn.Module) -> str:
+    """Return a hash of the first values of a few dozen weights."""
+    state = sorted(module.state_dict().items())
+    total = hashlib.sha256()
+    for name, tensor in state[:: max(1, len(state) // 48)]:
+        total.update(f"{name} {tuple(tensor.shape)}".encode())
+        total.update(tensor.flatten()[:64].float().cpu().numpy().tobytes())
+    return total.hexdigest()[:16]

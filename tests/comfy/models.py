@@ -160,7 +160,7 @@ def parameters(network: nn.Module) -> list:
     return list(network.named_parameters())
 
 
-def adapters(host, names=None, *, rank: int = 2, alpha: float = 4.0, seed: int = 5) -> dict:
+def adapters(host, names=None, *, seed: int = 5, dropout: float = 0.0) -> dict:
     """Return PEFT LoRA layers with non-zero weights for some layers of a host, by name.
 
     PEFT builds each on a stand-in without weights, as the engine does.
@@ -181,7 +181,7 @@ def adapters(host, names=None, *, rank: int = 2, alpha: float = 4.0, seed: int =
                 *sizes, shape.kernel_size, shape.stride, shape.padding, bias=False, device="meta"
             )
         )
-        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=["layer"])
+        config = LoraConfig(r=2, lora_alpha=4, lora_dropout=dropout, target_modules=["layer"])
         inject_adapter_in_model(config, holder)
         adapter = holder.layer
         for factors in (adapter.lora_A, adapter.lora_B):
@@ -191,6 +191,17 @@ def adapters(host, names=None, *, rank: int = 2, alpha: float = 4.0, seed: int =
                 weight.data = 0.5 * drawn / weight[0].numel() ** 0.5
         built[name] = adapter
     return built
+
+
+def kohya(adapters: dict) -> dict[str, torch.Tensor]:
+    """Return adapters as the tensors of a LoRA file."""
+    file = {}
+    for name, adapter in adapters.items():
+        key = "lora_unet_" + name.replace(".", "_")
+        file[f"{key}.lora_down.weight"] = adapter.lora_A["default"].weight.detach().clone()
+        file[f"{key}.lora_up.weight"] = adapter.lora_B["default"].weight.detach().clone()
+        file[f"{key}.alpha"] = torch.tensor(4.0)
+    return file
 
 
 def batch(family: str):

@@ -9,6 +9,7 @@ shows what they made of the folder.
 
 from .batches import Batch, BatchStream
 from .buckets import BucketPlan, Placement
+from .contact_sheet import contact_sheet
 from .dataset import TrainingSet, check_image_set, plan_image_set, prepare
 from .folder import folder_stamp, scan_folder
 from .samples import FileNote, ImageSet, Sample, image_set_from_arrays
@@ -23,6 +24,7 @@ __all__ = [
     "Sample",
     "TrainingSet",
     "check_image_set",
+    "contact_sheet",
     "folder_stamp",
     "image_set_from_arrays",
     "plan_image_set",

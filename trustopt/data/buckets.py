@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..config import DataConfig
 from ..host import Geometry
+from .samples import listed
 
 Size = tuple[int, int]
 """``(width, height)`` in pixels."""
@@ -66,7 +67,7 @@ class BucketRules:
 def bucket_rules(
     resolution: int, *, bucket_step: int, multiple: int, upscale: bool = True
 ) -> BucketRules:
-    """Return the rules of a resolution: small ones get a finer step, so that shapes remain.
+    """Return the rules of a resolution; small ones get a finer step, to offer the same shapes.
 
     Raises:
         ValueError: If the resolution is below the smallest side the model takes.
@@ -75,7 +76,7 @@ def bucket_rules(
         raise ValueError(
             f"resolution must be at least {multiple} pixels for this model, got {resolution}"
         )
-    finest = min(bucket_step, resolution // 8) // multiple * multiple
+    finest = min(bucket_step, resolution // 16) // multiple * multiple
     return BucketRules(resolution, max(multiple, finest), multiple, upscale)
 
 
@@ -128,11 +129,17 @@ class BucketPlan:
         """Pictures in each bucket, by their views."""
         return Counter(bucket for views in self.views for bucket in {v.bucket for v in views})
 
-    def report(self) -> str:
+    def report(self, batch_size: int = 1) -> str:
         """Return the bucket table and what is enlarged or cropped, for people."""
         lines = ["bucket      aspect  images"]
         for (width, height), count in sorted(self.buckets.items()):
             lines.append(f"{width:>5}x{height:<5} {width / height:>6.2f} {count:>7}")
+        small = [f"{w}x{h}" for (w, h), count in self.buckets.items() if count < batch_size]
+        if small:
+            lines.append(
+                f"{len(small)} buckets hold fewer than {batch_size} images ({listed(small)}): "
+                "their batches fill up over several epochs"
+            )
         return "\n".join(lines + self._warnings())
 
     def _warnings(self) -> list[str]:
@@ -145,10 +152,10 @@ class BucketPlan:
         if enlarged:
             lines.append(
                 f"{len(enlarged)} of {len(first)} images are enlarged and may train blur "
-                f"({_some(enlarged)}): lower the resolution or turn upscaling off"
+                f"({listed(enlarged)}): lower the resolution or turn upscaling off"
             )
         if cropped:
-            lines.append(f"{len(cropped)} images lose over 20 % to cropping ({_some(cropped)})")
+            lines.append(f"{len(cropped)} images lose over 20 % to cropping ({listed(cropped)})")
         return lines
 
 
@@ -209,7 +216,3 @@ def _own_bucket(size: Size, rules: BucketRules) -> Size:
     while math.prod(sides) > rules.resolution**2 or max(sides) > MAX_ASPECT * min(sides):
         sides[sides.index(max(sides))] -= rules.multiple
     return sides[0], sides[1]
-
-
-def _some(texts: Sequence[str]) -> str:
-    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")

@@ -14,20 +14,30 @@ from ..config import DataConfig
 PLACEHOLDER = "[trigger]"
 """Replaced by the trigger word wherever it stands in a caption."""
 
+LONGEST = 16_384
+"""Bytes read of a caption file; text encoders take 77 to 512 tokens of it."""
+
 MOSTLY_WIDE = 0.3
 """Above this share of non-ASCII bytes a text without Unicode marks is East Asian, not Latin."""
 
 
 def read_caption(path: Path) -> tuple[str, str]:
-    """Return a caption file's text on one line, and a remark if its encoding had to be guessed.
+    """Return a caption file's text on one line, and a remark if it was cut or its encoding guessed.
 
     Raises:
         OSError: If the file cannot be read.
     """
-    text, encoding = _decode(path.read_bytes())
-    remark = "" if encoding == "utf-8" else f"not UTF-8: read as {encoding}; save it as UTF-8"
+    with path.open("rb") as file:
+        data = file.read(LONGEST + 1)
+    remarks = []
+    if len(data) > LONGEST:
+        data = data[: max(data.rfind(b" "), data.rfind(b"\n"), 0)]
+        remarks.append(f"longer than {LONGEST} bytes: its start is used")
+    text, encoding = _decode(data)
+    if encoding != "utf-8":
+        remarks.append(f"not UTF-8: read as {encoding}; save it as UTF-8")
     printable = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(printable.split()), remark
+    return " ".join(printable.split()), ", ".join(remarks)
 
 
 def with_trigger(caption: str, trigger_word: str) -> str:

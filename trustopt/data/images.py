@@ -113,7 +113,11 @@ def cut_picture(sample: Sample, placement: Placement) -> Pixels:
     """
     with _reasons_named():
         image = to_rgb(_open(sample.source, at_least=placement.resized))
-        return np.asarray(_cut(image, placement, Image.Resampling.LANCZOS))
+        # Lanczos keeps enlarged edges; for shrinking, Hamming is as sharp as bicubic without
+        # halos, at half the time of Lanczos.
+        enlarges = placement.resized[0] > image.width
+        resampling = Image.Resampling.LANCZOS if enlarges else Image.Resampling.HAMMING
+        return np.asarray(_cut(image, placement, resampling))
 
 
 def cut_mask(sample: Sample, placement: Placement) -> NDArray[np.float32] | None:
@@ -185,7 +189,7 @@ def _cut(image: Image.Image, placement: Placement, resampling: Image.Resampling)
     left, top = placement.crop
     width, height = placement.bucket
     if image.size != placement.resized:
-        image = image.resize(placement.resized, resampling, reducing_gap=3.0)
+        image = image.resize(placement.resized, resampling)
     image = image.crop((left, top, left + width, top + height))
     return ImageOps.mirror(image) if placement.flipped else image
 

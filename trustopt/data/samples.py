@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .captions import PLACEHOLDER, has_trigger
+
 Pixels = NDArray[np.uint8]
 """``(H, W, 3)`` RGB, ``(H, W, 4)`` RGBA or, for masks, ``(H, W)``."""
 
@@ -121,14 +123,28 @@ class ImageSet:
 
     def _caption_help(self, training: Sequence[Sample]) -> list[str]:
         empty = [s.name for s in training if not s.caption]
-        if not empty:
-            return []
-        return [
-            f"{len(empty)} of {len(training)} images have no caption ({listed(empty)}): "
-            + (f"they train on {self.trigger_word!r} alone. " if self.trigger_word else "")
-            + "Name a trigger word and describe what should stay changeable (pose, clothes, "
-            "background); leave out what the word itself should mean."
-        ]
+        lines = []
+        if empty:
+            words = f"on {self.trigger_word!r} alone" if self.trigger_word else "without any words"
+            lines.append(
+                f"{len(empty)} of {len(training)} images have no caption ({listed(empty)}): "
+                f"they train {words}. Describe what should stay changeable (pose, place, light) "
+                "and leave out what the trigger word itself should mean."
+            )
+        without = [s.name for s in training if s.caption and not self._has_trigger(s.caption)]
+        if without:
+            lines.append(
+                f"the trigger word {self.trigger_word!r} is missing from {len(without)} of "
+                f"{len(training)} captions ({listed(without)}): it is put in front of them"
+            )
+        return lines
+
+    def _has_trigger(self, caption: str) -> bool:
+        return (
+            not self.trigger_word
+            or PLACEHOLDER in caption
+            or has_trigger(caption, self.trigger_word)
+        )
 
 
 def image_set_from_arrays(

@@ -1,5 +1,6 @@
 """Named groups of tensors, in memory or as memory-mapped safetensors files."""
 
+import contextlib
 import json
 import logging
 import os
@@ -64,7 +65,10 @@ class TensorStore:
 
     def save(self, key: str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
         """Keep a group; ``about`` is written into the file for people who look inside."""
-        group = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        # Clones, because a view would keep its whole base alive, and files cannot share storage.
+        group = {
+            name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()
+        }
         path = self._path(key)
         if path is None:
             self._memory[key] = group
@@ -77,7 +81,8 @@ class TensorStore:
         except (OSError, SafetensorError) as error:
             logger.warning("the cache %s cannot be written, kept in memory: %s", path, error)
             self._memory[key] = group
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     def _path(self, key: str) -> Path | None:
         return None if self._folder is None else self._folder / f"{key}.safetensors"

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from trustopt.data.buckets import place
+from trustopt.data.images import (
+    UnusablePictureError,
+    cut_mask,
+    cut_picture,
+    inspect_picture,
+    to_rgb,
+)
+from trustopt.data.samples import Sample
+
+
+def sample_of(source, size, **fields):
+    return Sample(name="a", source=source, caption="", width=size[0], height=size[1], **fields)
+
+
+def ramp(width, height):
+    """Red is x, green is y."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, np.zeros_like(x)], -1).astype(np.uint8)
+
+
+def test_crop_takes_the_pixels_the_placement_names():
+    pixels = ramp(100, 50)
+
+    left = cut_picture(sample_of(pixels, (100, 50)), place((100, 50), (48, 48), position=0.0))
+    middle = cut_picture(sample_of(pixels, (100, 50)), place((100, 50), (48, 48)))
+
+    assert left.shape == (48, 48, 3)
+    assert abs(int(left[0, 0, 0]) - 0) <= 1
+    # 100x50 resized to 96x48, crop at (24, 0): the first column is x = 24.5 / 0.96 - 0.5 = 25.0
+    assert abs(int(middle[0, 0, 0]) - 25) <= 1
+
+
+def test_uncropped_pixels_are_left_alone():
+    pixels = ramp(64, 48)
+
+    cut = cut_picture(sample_of(pixels, (64, 48)), place((64, 48), (64, 48)))
+
+    assert np.array_equal(cut, pixels)
+
+
+def test_mirrored_is_the_mirror_of_the_same_crop():
+    pixels = ramp(100, 50)
+    sample = sample_of(pixels, (100, 50))
+
+    straight = cut_picture(sample, place((100, 50), (48, 48), position=0.0))
+    mirrored = cut_picture(sample, place((100, 50), (48, 48), position=0.0, flipped=True))
+
+    assert np.array_equal(mirrored, straight[:, ::-1])
+
+
+def test_jpeg_is_decoded_small_with_the_same_result(tmp_path, draw):
+    path = draw(tmp_path / "a.jpg", (1024, 768), quality=95)
+    placement = place((1024, 768), (128, 96))
+
+    cut = cut_picture(sample_of(path, (1024, 768)), placement)
+
+    with Image.open(path) as image:
+        plain = np.asarray(image.resize((128, 96), Image.Resampling.LANCZOS))
+    assert cut.shape == (96, 128, 3)
+    assert np.abs(cut.astype(int) - plain).mean() < 1.0  # of 255
+
+
+def test_exif_orientation_is_applied_to_the_pixels(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise to view
+    image = Image.new("RGB", (64, 32), "black")
+    image.paste((255, 0, 0), (0, 0, 32, 32))
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+
+    cut = cut_picture(sample_of(tmp_path / "a.jpg", (32, 64)), place((32, 64), (32, 64)))
+
+    assert cut.shape == (64, 32, 3)
+    assert cut[:28, :, 0].min() > 200  # the left half is on top
+    assert cut[36:, :, 0].max() < 50
+
+
+def test_16_bit_greyscale_keeps_its_range():
+    image = Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16))
+
+    assert np.asarray(to_rgb(image))[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_wider_integers_and_floats_are_refused():
+    with pytest.raises(UnusablePictureError, match="wider than 16 bits"):
+        to_rgb(Image.fromarray(np.array([[0, 70_000]], np.int32)))
+    with pytest.raises(UnusablePictureError, match="floating-point"):
+        to_rgb(Image.fromarray(np.zeros((2, 2), np.float32)))
+
+
+def test_colours_below_transparent_pixels_stay():
+    pixels = np.array([[[10, 20, 30, 0], [40, 50, 60, 255]]], np.uint8)
+
+    assert np.asarray(to_rgb(Image.fromarray(pixels))).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+def test_palette_transparency_is_alpha(tmp_path):
+    image = Image.new("P", (16, 16), 0)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.paste(1, (0, 0, 8, 16))
+    image.save(tmp_path / "a.gif", transparency=1)
+
+    facts = inspect_picture(tmp_path / "a.gif")
+    mask = cut_mask(
+        sample_of(tmp_path / "a.gif", (16, 16), mask="alpha"), place((16, 16), (16, 16))
+    )
+
+    assert facts.has_alpha
+    assert mask[:, :8].max() == 0.0
+    assert mask[:, 8:].min() == 1.0
+
+
+def test_mask_of_another_size_is_cut_like_its_picture():
+    mask = np.zeros((25, 50), np.uint8)
+    mask[:, 25:] = 255  # the right half
+
+    cut = cut_mask(
+        sample_of(ramp(100, 50), (100, 50), mask=mask),
+        place((100, 50), (48, 48), position=1.0, flipped=True),
+    )
+
+    assert cut.shape == (48, 48)
+    assert cut.dtype == np.float32
+    # Resized to 96 wide, the right 48 columns are all inside the mask.
+    assert cut.min() == 1.0
+
+
+def test_no_mask_is_none():
+    assert cut_mask(sample_of(ramp(8, 8), (8, 8)), place((8, 8), (8, 8))) is None
+
+
+def test_a_file_cut_off_after_the_scan_is_named(tmp_path, draw):
+    path = draw(tmp_path / "a.png", (200, 200))
+    path.write_bytes(path.read_bytes()[:300])
+    sample = sample_of(path, (200, 200))
+
+    with pytest.raises(UnusablePictureError, match="damaged or cut off"):
+        cut_picture(sample, place((200, 200), (64, 64)))
+    with pytest.raises(UnusablePictureError, match="its mask: damaged"):
+        cut_mask(sample_of(ramp(200, 200), (200, 200), mask=path), place((200, 200), (64, 64)))
+
+
+def test_postscript_is_never_run(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n")
+
+    with pytest.raises(UnusablePictureError, match="not a picture"):
+        inspect_picture(tmp_path / "a.png")

@@ -1,0 +1,61 @@
+"""Pictures and tables on disk: PNG and CSV, whole or not at all."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .durable import replace_file
+from .summary import unique_names
+from .table import STEP, Signals
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write a picture.
+
+    Args:
+        path: File to write; its folder must exist.
+        picture: uint8 ``(height, width, 3)``.
+
+    Raises:
+        ValueError: If ``picture`` has another shape or dtype.
+        OSError: If the file cannot be written; what was there before is then untouched.
+    """
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise ValueError(
+            f"a picture is uint8 (height, width, 3), got {picture.dtype} {picture.shape}"
+        )
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "PNG", optimize=False)
+    replace_file(path, content.getvalue())
+
+
+def write_csv(path: Path, signals: Signals | Sequence[Signals]) -> None:
+    """Write one line a step and one column a series, with a first line of names.
+
+    Several runs stand below each other with their (unique) names in a first column ``run``. A
+    missing value is an empty cell; numbers read back as the same float64.
+
+    Args:
+        path: File to write; its folder must exist. UTF-8, comma separated.
+        signals: One run or several.
+
+    Raises:
+        OSError: If the file cannot be written; what was there before is then untouched.
+    """
+    single = isinstance(signals, Signals)
+    runs = [signals] if isinstance(signals, Signals) else list(signals)
+    names = list(dict.fromkeys(name for run in runs for name in run.names))
+    content = io.StringIO(newline="")
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow([*([] if single else ["run"]), STEP, *names])
+    for run, label in zip(runs, unique_names([run.run for run in runs]), strict=True):
+        columns = [run.series(name).tolist() for name in names]
+        for index, step in enumerate(run.steps.tolist()):
+            cells = ["" if math.isnan(column[index]) else column[index] for column in columns]
+            writer.writerow([*([] if single else [label]), step, *cells])
+    replace_file(path, content.getvalue().encode())

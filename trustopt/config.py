@@ -233,6 +233,8 @@ class JobConfig:
     """L2 bound on the whole gradient; 0 does not clip."""
     precision: Precision = "auto"
     checkpointing: Literal["auto", "on", "off"] = "auto"
+    save_dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of the LoRA file; ``auto``: fp32 for a model that runs in fp32, else fp16."""
     save_every: int = 250
     """Steps between saved states; 0 saves at the end and on Stop only."""
     keep_last: int = 2

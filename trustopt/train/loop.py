@@ -143,6 +143,7 @@ def train_step(run: Run) -> StepReport:
     finite = math.isfinite(values[0]) and math.isfinite(values[1])
     if finite:
         step_optimizer(run.optimizer, mean_loss)
+        run.adapters.clamp_norms()
         if run.ema is not None:
             run.ema.update(run.adapters.parameters())
 

@@ -10,7 +10,7 @@ import torch
 
 from ..adapters import AdapterSet, build_adapters, select_layers
 from ..config import JobConfig
-from ..data import ImageSet, TrainingSet, prepare
+from ..data import ImageSet, TrainingSet, check_image_set, prepare
 from ..diffusion import Objective
 from ..host import Host
 from ..optim import build_optimizer
@@ -82,7 +82,7 @@ def run_job(job: Job) -> RunResult:
     run = build_run(job, dataset, adapters)
     fingerprint = fingerprint_of(job)
     folder = open_folder(job, run, fingerprint)
-    writer = LoraWriter(run=run, images=job.images, dataset=dataset, notes=job.notes)
+    writer = LoraWriter(run=run, dataset=dataset, notes=job.notes)
     with open_recorder(folder, run.step) as recorder:
         keeper = Keeper(
             run=run,
@@ -118,6 +118,13 @@ def check(job: Job) -> AdapterSet:
     config = job.config
     job.folders.check_writable()
     Objective(config.objective, prediction=job.host.prediction, sigmas=job.host.sigmas)
+    check_image_set(
+        job.images,
+        config.data,
+        batch_size=config.batch_size,
+        multiple=job.host.pixel_multiple,
+        seed=config.seed,
+    )
     layers = select_layers(job.host.layers(), config.adapter, job.host.family)
     generator = torch.Generator().manual_seed(config.seed)
     adapters = build_adapters(layers, config.adapter, generator)

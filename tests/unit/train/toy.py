@@ -1,6 +1,6 @@
 """A host of forty weights and pictures of two colours: the engine's tests in milliseconds.
 
-Also a script: ``python toy.py FOLDER STEPS`` runs one job to its end, to be killed on the way.
+Also a script, ``python toy.py FOLDER STEPS OPTIMIZER``: one job to its end, killed on the way.
 """
 
 import contextlib
@@ -15,7 +15,8 @@ from trustopt.config import AdapterConfig, DataConfig, JobConfig, OptimizerConfi
 from trustopt.data import image_set_from_arrays
 from trustopt.host import LatentDistribution, LayerShape
 from trustopt.train.folders import Folders
-from trustopt.train.run import Job
+from trustopt.train.hooks import Hooks
+from trustopt.train.run import Job, run_job
 
 UP, DOWN = "double_blocks.0.img_mlp.0", "double_blocks.0.img_mlp.2"
 
@@ -25,7 +26,8 @@ class ToyNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.up, self.down = nn.Linear(4, 6), nn.Linear(6, 4)
+        self.up = nn.utils.skip_init(nn.Linear, 4, 6)
+        self.down = nn.utils.skip_init(nn.Linear, 6, 4)
         generator = torch.Generator().manual_seed(1)
         for parameter in self.parameters():
             parameter.requires_grad_(False).copy_(
@@ -130,12 +132,21 @@ def job(folder: Path, *, host: ToyHost | None = None, num_images: int = 5, **set
     return made
 
 
-if __name__ == "__main__":
-    from trustopt.train.run import run_job
-
+def main(folder: str, steps: str, optimizer: str) -> None:
+    """Run one job, telling each step on its way."""
     torch.set_num_threads(1)
-    optimizer = OptimizerConfig(name=sys.argv[3])
     run_job(
-        job(Path(sys.argv[1]), steps=int(sys.argv[2]), save_every=3, resume=True,
-            ema_decay=0.9, optimizer=optimizer)
-    )  # fmt: skip
+        job(
+            Path(folder),
+            steps=int(steps),
+            save_every=3,
+            resume=True,
+            ema_decay=0.9,
+            optimizer=OptimizerConfig(name=optimizer),
+            hooks=Hooks(on_step=lambda report, recorder: print(report.step, flush=True)),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -11,6 +11,7 @@ Source:
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -65,6 +66,16 @@ def model_hash(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for chunk in data(tensors):
         digest.update(chunk)
+    return digest.hexdigest()
+
+
+def file_model_hash(path: Path) -> str:
+    """Return ``sshs_model_hash`` of a file: SHA-256 of everything after its header."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -63,7 +64,7 @@ def save_lora(
         "sshs_legacy_hash": container.legacy_hash(tensors, metadata),
     }
     header = container.header(tensors, {**metadata, **hashes})
-    write_atomically(path, (header, *container.data(tensors)))
+    write_atomically(path, chain((header,), container.data(tensors)))
     return path
 
 

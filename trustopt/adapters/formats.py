@@ -40,8 +40,10 @@ def to_tensors(
     for name, patch in patches.items():
         for suffix, tensor in patch.tensors.items():
             tensors[f"{layer_name(name)}.{suffix}"] = tensor
-        if patch.alpha is not None:
-            tensors[f"{layer_name(name)}.alpha"] = torch.tensor(patch.alpha)
+        # Explicit even where it is the rank: not every program takes a missing alpha for that.
+        alpha = patch.rank if patch.alpha is None else patch.alpha
+        if alpha is not None:
+            tensors[f"{layer_name(name)}.alpha"] = torch.tensor(float(alpha))
     return tensors
 
 

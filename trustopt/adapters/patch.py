@@ -114,7 +114,7 @@ class LayerPatch:
             return shapes["hada_w1_a"][1], shapes["hada_w1_b"][1] * taps
         if self.form == "loha":
             return shapes["hada_w1_a"][0], shapes["hada_w1_b"][1]
-        first, second = _lokr_factors({n: t.to("meta") for n, t in self.tensors.items()})
+        first, second = kronecker_factors({n: t.to("meta") for n, t in self.tensors.items()})
         return first.shape[0] * second.shape[0], first.shape[1] * math.prod(second.shape[1:])
 
     def to(self, dtype: torch.dtype) -> "LayerPatch":
@@ -177,7 +177,7 @@ def norm(patch: LayerPatch) -> float:
         square = ((up.T @ up) * (down @ down.T)).sum()  # trace of (UD)^T UD
         return abs(patch.scale) * float(square.clamp_min(0.0).sqrt())
     if patch.form == "lokr":
-        first, second = _lokr_factors(t)
+        first, second = kronecker_factors(t)
         return abs(patch.scale) * float(first.norm() * second.norm())
     return float(delta(patch).norm())
 
@@ -211,7 +211,8 @@ def _loha_product(t: Mapping[str, Tensor]) -> Tensor:
     return (t["hada_w1_a"] @ t["hada_w1_b"]) * (t["hada_w2_a"] @ t["hada_w2_b"])
 
 
-def _lokr_factors(t: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def kronecker_factors(t: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the two factors of a ``lokr`` patch's Kronecker product, unscaled."""
     first = t["lokr_w1"] if "lokr_w1" in t else t["lokr_w1_a"] @ t["lokr_w1_b"]
     if "lokr_w2" in t:
         return first, t["lokr_w2"]
@@ -221,7 +222,7 @@ def _lokr_factors(t: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _lokr_product(t: Mapping[str, Tensor]) -> Tensor:
-    first, second = _lokr_factors(t)
+    first, second = kronecker_factors(t)
     return torch.kron(first.view(*first.shape, *[1] * (second.ndim - 2)), second)
 
 

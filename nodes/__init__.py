@@ -1,0 +1,42 @@
+"""ComfyUI V3 nodes: the only package here that imports ComfyUI.
+
+Reading order: ``image_set``, ``preset``, ``optimizer`` (what goes into a run), ``train`` (the
+node), ``training`` (what it does), ``live`` (what it shows meanwhile), ``runs`` and ``routes``
+(how a browser follows and stops it). ``bridge`` hosts ComfyUI's models for the engine.
+"""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .adapter import Adapter
+from .image_set import ImageSetFromImages, LoadImageSet
+from .objective import Objective
+from .optimizer import Optimizer
+from .preset import Preset
+from .routes import add_routes
+from .save import SaveLora
+from .signals import SignalPreview
+from .tiny import TinyModel
+from .train import TrainLora
+
+
+class TrustOptExtension(ComfyExtension):
+    """Lists the nodes of this pack and opens its routes."""
+
+    async def on_load(self) -> None:
+        """Register the routes, before ComfyUI's server starts to answer."""
+        add_routes()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Return the nodes in the order a graph uses them."""
+        return [
+            LoadImageSet,
+            ImageSetFromImages,
+            Preset,
+            Optimizer,
+            Adapter,
+            Objective,
+            TrainLora,
+            SaveLora,
+            SignalPreview,
+            TinyModel,
+        ]

@@ -1,0 +1,233 @@
+"""What a training node shows while it runs: progress bar, status line, plot, events."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import numpy as np
+from comfy.utils import ProgressBar
+from comfy_execution.utils import get_executing_context
+from PIL import Image
+
+from ..trustopt.plan.report import duration
+from ..trustopt.signals.plots import preview
+from ..trustopt.signals.recorder import Recorder
+from ..trustopt.signals.smoothing import auto_beta, ema
+from ..trustopt.train.hooks import Hooks
+from ..trustopt.train.loop import Run, StepReport, StopTraining
+from .messages import send_event, show_text
+from .routes import json_columns
+from .runs import ActiveRun, under_way
+
+logger = logging.getLogger("trustopt")
+
+EVENT = "trustopt.progress"
+EVENT_SECONDS = 0.25
+TEXT_SECONDS = 0.5
+PLOT_SECONDS = 0.5
+PLOT_SHARE = 0.05
+"""Drawing takes at most this share of the time, however slow the machine."""
+PREVIEW_SIZE = (512, 320)
+
+
+class Throttle:
+    """Says when something that must not happen too often is due."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._next = 0.0
+
+    def due(self) -> bool:
+        """Return whether it is due, and count it as done if so."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self.seconds
+        return True
+
+    def delay(self, seconds: float) -> None:
+        """Make the next time come no earlier than in ``seconds``."""
+        self._next = max(self._next, time.monotonic() + seconds)
+
+
+class LiveView:
+    """Follows one run for the people who watch its node; obeys ComfyUI's Stop at every call.
+
+    Args:
+        node_id: Of the training node.
+    """
+
+    def __init__(self, node_id: str | None) -> None:
+        context = get_executing_context()
+        self.node_id = node_id
+        self.prompt_id = context.prompt_id if context is not None else None
+        self.run: ActiveRun | None = None
+        self.status = "training"
+        self._listed = ExitStack()
+        self._stage = ""
+        self._bar = ProgressBar(1, node_id=node_id)
+        self._events = Throttle(EVENT_SECONDS)
+        self._texts = Throttle(TEXT_SECONDS)
+        self._plots = Throttle(PLOT_SECONDS)
+        self._times: deque[float] = deque(maxlen=50)
+        self._steps_sent = 0
+        self._device: Any = None
+        self._recorder: Recorder | None = None
+
+    def hooks(self) -> Hooks:
+        """Return this view as the engine's hooks."""
+        return Hooks(
+            on_stage=self.on_stage,
+            on_report=self.on_report,
+            on_start=self.on_start,
+            on_step=self.on_step,
+        )
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Tell how the run ended when the ``with`` block ends, however it does.
+
+        Inside the block, set ``status`` to that of the engine's result.
+        """
+        try:
+            yield
+        except comfy.model_management.InterruptProcessingException:
+            self.status = "interrupted"
+            raise
+        except BaseException:
+            self.status = "failed"
+            raise
+        finally:
+            self._listed.close()
+            if self.run is not None:
+                self._send()
+
+    def on_stage(self, what: str, done: int, total: int) -> None:
+        """Show how far the pictures and captions are encoded."""
+        if what != self._stage:
+            self._stage = what
+            self._bar = ProgressBar(total, node_id=self.node_id)
+        self._bar.update_absolute(done, total)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if done == total or self._texts.due():
+            show_text(f"{what} {done}/{total}", self.node_id)
+
+    def on_report(self, text: str) -> None:
+        """Log what the engine reports."""
+        for line in text.splitlines():
+            logger.info(line)
+
+    def on_start(self, run: Run, folder: Path) -> None:
+        """List the run as under way."""
+        self._device = run.host.device
+        self._bar = ProgressBar(run.job.steps, node_id=self.node_id)
+        self._steps_sent = run.step
+        self.run = ActiveRun(
+            run_id=folder.name,
+            node_id=self.node_id,
+            prompt_id=self.prompt_id,
+            steps=run.job.steps,
+            step=run.step,
+        )
+        self._listed.enter_context(under_way(self.run))
+        self._times.append(time.monotonic())
+        self._send()
+
+    def on_step(self, report: StepReport, recorder: Recorder) -> None:
+        """Show a step, then obey a wish to stop.
+
+        Raises:
+            InterruptProcessingException: If the user pressed Stop.
+            StopTraining: If the user asked to stop and keep.
+        """
+        run = self._started()
+        run.step, self._recorder = report.step, recorder
+        self._times.append(time.monotonic())
+        is_end = report.step in (1, run.steps)
+        if self._events.due() or is_end:
+            self._send()
+        if self._texts.due() or is_end:
+            show_text(self._status_line(report), self.node_id)
+        self._bar.update_absolute(report.step, run.steps, self._plot(recorder, is_end=is_end))
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if run.stop_wanted.is_set():
+            raise StopTraining("stop and keep")
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Wall time of a step, saves included, over the last 50; None before the first."""
+        times = self._times
+        return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
+
+    def _started(self) -> ActiveRun:
+        if self.run is None:
+            raise RuntimeError("a step was reported before the run began")
+        return self.run
+
+    def _eta(self) -> float | None:
+        run, seconds = self._started(), self.seconds_per_step
+        return None if seconds is None else seconds * (run.steps - run.step)
+
+    def _status_line(self, report: StepReport) -> str:
+        run = self._started()
+        parts = [f"step {report.step}/{run.steps}", f"loss {report.loss:.4g}"]
+        if self.seconds_per_step is not None:
+            parts.append(f"{self.seconds_per_step:.3g} s/step")
+            parts.append(f"{duration(self._eta() or 0.0)} left")
+        memory = device_memory(self._device)
+        parts.append(f"{memory['used'] / 2**30:.1f}/{memory['total'] / 2**30:.1f} GiB")
+        return " | ".join(parts)
+
+    def _plot(self, recorder: Recorder, *, is_end: bool) -> tuple[str, Image.Image, int] | None:
+        if not (self._plots.due() or is_end):
+            return None
+        started = time.monotonic()
+        picture = Image.fromarray(preview(recorder.signals(), PREVIEW_SIZE))
+        self._plots.delay((time.monotonic() - started) / PLOT_SHARE)
+        return "JPEG", picture, PREVIEW_SIZE[0]
+
+    def _send(self) -> None:
+        """Send the steps since the last event, and where the run stands."""
+        run = self._started()
+        event: dict[str, Any] = {
+            "run_id": run.run_id,
+            "node": self.node_id,
+            "prompt_id": self.prompt_id,
+            "status": self.status,
+            "step": run.step,
+            "steps": run.steps,
+            "eta": self._eta(),
+            "seconds_per_step": self.seconds_per_step,
+            "memory": device_memory(self._device),
+        }
+        send_event(EVENT, event | self._news())
+
+    def _news(self) -> dict[str, Any]:
+        """Return the newest values and the rows recorded since the last event."""
+        if self._recorder is None:
+            return {"columns": {}}
+        signals = self._recorder.signals()
+        columns = json_columns(signals, self._steps_sent)
+        self._steps_sent = int(signals.steps[-1])
+        newest = {name: values[-1] for name, values in columns.items() if values}
+        loss = signals.series("loss")
+        averages = ema(loss, auto_beta(int(np.isfinite(loss).sum())))
+        averages = averages[np.isfinite(averages)]
+        return {
+            "loss": newest.get("loss"),
+            "smoothed": float(averages[-1]) if len(averages) else None,
+            "lr": newest.get("lr"),
+            "signals": {n: v for n, v in newest.items() if n.startswith("opt/")},
+            "columns": columns,
+        }
+
+
+def device_memory(device: Any) -> dict[str, int]:
+    """Return the bytes in use and in all on a device; of a CPU, the machine's memory."""
+    total = int(comfy.model_management.get_total_memory(device))
+    return {"used": total - int(comfy.model_management.get_free_memory(device)), "total": total}

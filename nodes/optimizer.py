@@ -1,0 +1,98 @@
+"""The optimizer node: one list of all optimizers; only the chosen one's widgets show."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..trustopt.config import OptimizerConfig
+from ..trustopt.optim import OPTIMIZERS, OptimizerSpec, Option, find_optimizer, resolve_options
+from .io_types import CATEGORY, OptimizerSocket
+from .widgets import auto_float, chosen
+
+PLANNED = ("trust_level", "weight_decay")
+"""Options that the plan decides unless the user does."""
+
+
+def option_widget(option: Option) -> Any:
+    """Return the widget of one option of an optimizer."""
+    if option.kind == "choice":
+        return io.Combo.Input(
+            option.name,
+            options=list(option.choices),
+            default=option.default,
+            tooltip=option.tooltip,
+        )
+    if option.kind == "bool":
+        return io.Boolean.Input(option.name, default=option.default, tooltip=option.tooltip)
+    if option.name in PLANNED:
+        most = 1.0 if option.maximum is None else option.maximum
+        return auto_float(option.name, option.tooltip, most=most, step=option.step or 0.01)
+    number = io.Int.Input if option.kind == "int" else io.Float.Input
+    return number(
+        option.name,
+        default=option.default,
+        min=option.minimum,
+        max=option.maximum,
+        step=option.step,
+        tooltip=option.tooltip,
+    )
+
+
+def list_entry(spec: OptimizerSpec) -> str:
+    """Return an optimizer's line in the tooltip of the list."""
+    missing = "" if spec.is_available else f" Needs the package {spec.requires}, not installed."
+    return f"{spec.name}: {spec.label}. {spec.description}{missing}"
+
+
+class Optimizer(io.ComfyNode):
+    """Choose the optimizer and set its options."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TrustOpt_Optimizer",
+            display_name="Optimizer",
+            category=CATEGORY,
+            description="Chooses what turns gradients into steps: AutoTrustGO by szxex, the Emo "
+            "family by muooon, or a common one to compare with.",
+            search_aliases=["AutoTrustGO", "Emo", "EmoNavi", "AdamW", "Lion", "Prodigy"],
+            inputs=[
+                # Before the list: widgets are saved by position, and those after it move.
+                auto_float(
+                    "lr",
+                    "Learning rate. auto takes the plan's, as this optimizer adapts it.",
+                    most=100.0,
+                    step=1e-7,
+                ),
+                io.DynamicCombo.Input(
+                    "optimizer",
+                    options=[
+                        io.DynamicCombo.Option(name, [option_widget(o) for o in spec.options])
+                        for name, spec in OPTIMIZERS.items()
+                    ],
+                    tooltip="\n".join(list_entry(spec) for spec in OPTIMIZERS.values()),
+                ),
+            ],
+            outputs=[OptimizerSocket.Output("optimizer", tooltip="The optimizer, for Train LoRA.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, optimizer: dict[str, Any] | None) -> bool | str:
+        spec = OPTIMIZERS.get((optimizer or {}).get("optimizer", ""))
+        if spec is None or spec.is_available:
+            return True
+        return (
+            f"{spec.label} needs the package {spec.requires}: install it into ComfyUI's Python "
+            f"(pip install {spec.requires}) and restart, or choose another optimizer"
+        )
+
+    @classmethod
+    def execute(cls, optimizer: dict[str, Any], lr: float = -1.0) -> io.NodeOutput:
+        options = dict(optimizer)
+        name = options.pop("optimizer")
+        planned = chosen({key: options.pop(key) for key in PLANNED if key in options})
+        options |= planned
+        resolve_options(name, options)
+        return io.NodeOutput(
+            OptimizerConfig(name=find_optimizer(name).name, options=options, **chosen({"lr": lr}))
+        )

@@ -1,0 +1,77 @@
+"""Trainings of this process: those under way, which can be stopped, and how they ended.
+
+Node classes hold no state, so what a browser or a next run must know lives here.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(kw_only=True)
+class ActiveRun:
+    """A training under way."""
+
+    run_id: str
+    """Name of the run's folder."""
+    node_id: str | None
+    prompt_id: str | None
+    steps: int
+    step: int = 0
+    stop_wanted: threading.Event = field(default_factory=threading.Event)
+
+
+_active: dict[str, ActiveRun] = {}
+_finished: dict[str | None, list[Path]] = {}
+_stopped: dict[str | None, int] = {}
+_lock = threading.Lock()
+
+
+@contextmanager
+def under_way(run: ActiveRun) -> Iterator[None]:
+    """List a run as under way for the time of a ``with`` block."""
+    with _lock:
+        _active[run.run_id] = run
+    try:
+        yield
+    finally:
+        with _lock:
+            _active.pop(run.run_id, None)
+
+
+def active_runs() -> list[ActiveRun]:
+    """Return the trainings under way."""
+    with _lock:
+        return list(_active.values())
+
+
+def request_stop_and_keep(run_id: str) -> bool:
+    """Ask a training to end after its current step, as a success; False if none is under way."""
+    with _lock:
+        run = _active.get(run_id)
+    if run is None:
+        return False
+    run.stop_wanted.set()
+    return True
+
+
+def note_end(node_id: str | None, lora: Path, *, complete: bool) -> None:
+    """Remember how a node's training ended."""
+    with _lock:
+        if complete:
+            _finished.setdefault(node_id, []).append(lora)
+        else:
+            _stopped[node_id] = _stopped.get(node_id, 0) + 1
+
+
+def times_undone(node_id: str | None) -> int:
+    """Return how many of a node's trainings do not stand: stopped early, or their file is gone.
+
+    It stays the same through a training that completes, so ComfyUI serves its result again; and
+    it changes when a result was cut short or deleted, so ComfyUI trains again.
+    """
+    with _lock:
+        gone = sum(not lora.exists() for lora in _finished.get(node_id, []))
+        return gone + _stopped.get(node_id, 0)

@@ -1,0 +1,167 @@
+"""What the trainer node does, from its inputs to its outputs: ``train_lora``, top to bottom."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from comfy.cli_args import args
+from comfy_api.latest import io
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..trustopt.config import JobConfig, OptimizerConfig
+from ..trustopt.data import ImageSet
+from ..trustopt.host import Family
+from ..trustopt.plan import TrainPlan
+from ..trustopt.signals.table import Signals
+from ..trustopt.train.plan_job import resolve
+from ..trustopt.train.run import Job, RunResult, run_job
+from .bridge.apply import AppliedLora, apply_lora
+from .bridge.host import ComfyHost
+from .job import build_job
+from .live import LiveView
+from .messages import show_text
+from .objective import ObjectiveChoice
+from .places import output_folders
+from .runs import note_end
+
+logger = logging.getLogger("trustopt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeContext:
+    """Which node runs, in which graph."""
+
+    node_id: str | None = None
+    prompt: Any = None
+    """The queued graph."""
+    workflow: Any = None
+    """The same as the browser saves it."""
+
+    @classmethod
+    def of(cls, node: type[io.ComfyNode]) -> "NodeContext":
+        """Return the context of a node that asks for ComfyUI's hidden inputs."""
+        hidden = node.hidden
+        workflow = (hidden.extra_pnginfo or {}).get("workflow")
+        return cls(node_id=hidden.unique_id, prompt=hidden.prompt, workflow=workflow)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """Everything the trainer node was given."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    images: ImageSet
+    plan: TrainPlan
+    optimizer: OptimizerConfig
+    adapter: Mapping[str, Any] | None = None
+    objective: ObjectiveChoice | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of ``build_job``: name, seed and further fields of ``JobConfig``."""
+    resume: bool = False
+    node: NodeContext = field(default_factory=NodeContext)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What the trainer node gives."""
+
+    lora: dict[str, Tensor]
+    """The saved file's tensors."""
+    applied: AppliedLora
+    """Clones of MODEL and CLIP with the LoRA on them."""
+    result: RunResult
+
+
+def train_lora(request: TrainRequest) -> Trained:
+    """Train, save, read the file back and apply it to clones of MODEL and CLIP.
+
+    Raises:
+        ValueError: For input that cannot work, before any encoding or training.
+        RuntimeError: If ComfyUI does not understand every layer of the saved file.
+        InterruptProcessingException: If the user pressed Stop; what was trained is saved.
+    """
+    host = ComfyHost(request.model, request.clip, request.vae)
+    check_family(request.plan, host.family)
+    config = build_job(
+        request.plan, request.optimizer, request.adapter, request.objective, **request.settings
+    )
+    view = LiveView(request.node.node_id)
+    job = Job(
+        config=config,
+        host=host,
+        images=request.images,
+        folders=output_folders(),
+        hooks=view.hooks(),
+        notes=notes_of(request, config),
+        resume=request.resume,
+    )
+    with view.following():
+        result = run_job(job)
+        view.status = result.status
+    note_end(request.node.node_id, result.lora, complete=result.status == "finished")
+    lora = load_file(result.lora)
+    applied = apply_lora(request.model, request.clip, lora, 1.0)
+    require_all_layers(applied, result)
+    show_text(closing_line(result, applied), request.node.node_id)
+    return Trained(lora=lora, applied=applied, result=result)
+
+
+def check_family(plan: TrainPlan, family: Family) -> None:
+    """Refuse a plan made for another family.
+
+    Raises:
+        ValueError: If model and plan differ.
+    """
+    if plan.family != family:
+        raise ValueError(
+            f"MODEL is {family.upper()}, but the preset is for {plan.family.upper()}: set the "
+            "preset's family to auto and connect the same MODEL to it"
+        )
+
+
+def notes_of(request: TrainRequest, config: JobConfig) -> dict[str, Any]:
+    """Return what goes into the LoRA's metadata besides the job; no graph if the user wants none.
+
+    ComfyUI's ``--disable-metadata`` keeps prompts and workflows out of files.
+    """
+    plan = request.plan
+    notes: dict[str, Any] = {
+        "plan": plan.to_dict(),
+        "resolved": resolve(plan, config.optimizer).to_dict(),
+    }
+    if not args.disable_metadata:
+        notes |= {"prompt": request.node.prompt, "workflow": request.node.workflow}
+    return {name: value for name, value in notes.items() if value is not None}
+
+
+def require_all_layers(applied: AppliedLora, result: RunResult) -> None:
+    """Refuse to call a LoRA trained that ComfyUI would apply in part.
+
+    Raises:
+        RuntimeError: If layers of the file fit nothing.
+    """
+    if applied.mapped != applied.total:
+        raise RuntimeError(
+            f"ComfyUI applies {applied.mapped} of the {applied.total} layers of {result.lora}: "
+            "report this with the file's first keys; the file itself is complete"
+        )
+
+
+def closing_line(result: RunResult, applied: AppliedLora) -> str:
+    """Return what the node shows after a run."""
+    size = result.lora.stat().st_size / 1e6
+    skipped = f", {result.skipped} steps skipped (not finite)" if result.skipped else ""
+    return (
+        f"{result.status} at step {result.steps}{skipped}: {result.lora.name}, {size:.1f} MB, "
+        f"{applied.mapped} of {applied.total} layers load"
+    )
+
+
+def loss_map(signals: Signals) -> dict[str, list[float]]:
+    """Return the losses as ComfyUI's own loss graph takes them; steps without one left out."""
+    losses = signals.series("loss")
+    return {"loss": [value for value in losses.tolist() if value == value]}

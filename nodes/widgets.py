@@ -1,0 +1,63 @@
+"""Widgets with a state of their own for "auto": ``-1`` in a number, ``auto`` in a list.
+
+ComfyUI's number widgets cannot be empty. One rule for all of them is easier to remember than a
+zero here and a blank there, and 0 often means "none".
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from comfy_api.latest import io
+
+AUTO = -1
+"""An automatic number: no setting of this pack is negative."""
+
+ON_OFF = {"on": True, "off": False}
+"""A switch with a third state, ``auto``."""
+
+
+def auto_int(name: str, tooltip: str, *, most: int = 1_000_000, advanced: bool = False) -> Any:
+    """Return a whole-number widget; ``-1`` is automatic."""
+    return io.Int.Input(
+        name,
+        default=AUTO,
+        min=AUTO,
+        max=most,
+        optional=True,
+        advanced=advanced,
+        tooltip=f"{tooltip} -1 = auto.",
+    )
+
+
+def auto_float(
+    name: str, tooltip: str, *, most: float = 1e4, step: float = 0.01, advanced: bool = False
+) -> Any:
+    """Return a number widget; ``-1`` is automatic."""
+    return io.Float.Input(
+        name,
+        default=float(AUTO),
+        min=float(AUTO),
+        max=most,
+        step=step,
+        round=step,
+        optional=True,
+        advanced=advanced,
+        tooltip=f"{tooltip} -1 = auto.",
+    )
+
+
+def auto_choice(name: str, choices: Any, tooltip: str, *, advanced: bool = False) -> Any:
+    """Return a list widget whose first entry is ``auto``, chosen at first."""
+    options = list(dict.fromkeys(("auto", *choices)))
+    return io.Combo.Input(
+        name, options=options, default="auto", optional=True, advanced=advanced, tooltip=tooltip
+    )
+
+
+def chosen(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values the user set, those on auto left out and switches as booleans."""
+    return {
+        name: ON_OFF.get(value, value) if isinstance(value, str) else value
+        for name, value in values.items()
+        if value not in (AUTO, "auto", None)
+    }

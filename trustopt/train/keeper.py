@@ -13,7 +13,7 @@ from .checkpoint import save_state
 from .folders import RunFolder
 from .hooks import Hooks
 from .loop import Run, StepReport, StopTraining
-from .lora_file import LoraWriter
+from .lora_file import LoraWriter, saved_weights
 from .validation import Validation
 
 log = logging.getLogger("trustopt")
@@ -43,16 +43,17 @@ class Keeper:
             "grad_norm": report.grad_norm,
             "epoch": report.epoch,
             "seconds": report.seconds,
-            "skipped": self.run.skipped,
+            "skipped": int(report.skipped),
             **{f"opt/{name}": value for name, value in report.signals.items()},
         }
         if self.validation is not None and is_due(report.step, job.validate_every, job.steps):
-            values["val/loss"] = self.validation.loss(self.run)
+            with saved_weights(self.run):
+                values["val/loss"] = self.validation.loss(self.run)
         self.recorder.record(report.step, values)
         if is_due(report.step, job.save_every):
             self.save()
         if is_due(report.step, job.sample_every):
-            self.hooks.on_sample(self.run)
+            self.sample()
         self.hooks.on_step(report, self.recorder)
         self._obey_optimizer()
 
@@ -71,6 +72,11 @@ class Keeper:
             self.save()
         elif wish == "stop":
             raise StopTraining("the optimizer's should_stop")
+
+    def sample(self) -> None:
+        """Let the face make its pictures with the weights that would be saved now."""
+        with saved_weights(self.run):
+            self.hooks.on_sample(self.run)
 
     def save(self) -> None:
         """Save a state unless this step's is on disk already.

@@ -1,6 +1,6 @@
-"""The run's LoRA as a file: written from the averaged weights, then read back and compared."""
+"""The run's LoRA as a file: written from the weights that count, then read back and compared."""
 
-import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,21 +9,12 @@ from typing import Any
 
 import torch
 
-from ..adapters import read_lora, save_lora
+from ..adapters import SaveReport, TrainingRecord, build_metadata, save_lora, self_check
 from ..data import TrainingSet
 from ..optim import averaged_weights
 from .loop import Run
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraReport:
-    """What reading a saved LoRA back showed."""
-
-    num_layers: int
-    missing: tuple[str, ...]
-    norm: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,41 +24,36 @@ class LoraWriter:
     run: Run
     dataset: TrainingSet
     notes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of ``TrainingRecord`` the engine cannot know: plan, workflow, title, versions."""
+    private: bool = False
+    """Leave out captions, folder names and the workflow."""
 
-    def save(self, path: Path) -> Path:
+    def save(self, path: Path) -> None:
         """Write the LoRA as it is now, replacing this run's earlier one.
 
         Raises:
             OSError: If it cannot be written; an earlier file stays.
         """
-        run = self.run
-        with saved_weights(run):
-            return save_lora(
+        with saved_weights(self.run):
+            save_lora(
                 path,
-                run.adapters.patches(),
-                family=run.host.family,
-                metadata={},
+                self.run.adapters.patches(),
+                family=self.run.host.family,
+                metadata=build_metadata(self._record(), private=self.private),
                 dtype=self.dtype,
                 existing="replace",
             )
 
-    def save_checked(self, path: Path) -> LoraReport:
-        """Write the LoRA, read it back and compare.
+    def save_checked(self, path: Path) -> SaveReport:
+        """Write the LoRA, read it back from disk and compare it with what was trained.
 
         Raises:
             OSError: If it cannot be written.
         """
         self.save(path)
+        host = self.run.host
         with saved_weights(self.run):
-            trained = self.run.adapters.patches()
-        read = read_lora(path).patches
-        missing = sorted(set(trained) - set(read))
-        norms = self.run.adapters.delta_norms()
-        return LoraReport(
-            num_layers=len(read),
-            missing=tuple(missing),
-            norm=math.sqrt(sum(n * n for n in norms.values())),
-        )
+            return self_check(path, self.run.adapters.patches(), host.layers(), host.family)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -77,16 +63,48 @@ class LoraWriter:
             chosen = "fp32" if self.run.host.dtype == torch.float32 else "fp16"
         return DTYPES[chosen]
 
+    def _record(self) -> TrainingRecord:
+        run, dataset = self.run, self.dataset
+        training = [dataset.samples[i] for i in dataset.training]
+        name = dataset.image_set.name
+        pictures = sum(sample.repeats for sample in training) * run.job.repeats
+        return TrainingRecord(
+            job=run.job,
+            family=run.host.family,
+            base_model=run.host.model_name,
+            prediction=run.host.prediction,
+            zero_terminal_snr=run.objective.zero_terminal_snr,
+            checkpointing=run.job.checkpointing != "off",
+            steps=run.step,
+            epoch=run.batches.epoch,
+            num_images=pictures,
+            num_validation_images=len(dataset.validation),
+            num_batches=-(-pictures // run.job.batch_size),
+            tag_frequency={name: tag_counts(dataset)},
+            folders={name: (run.job.repeats, len(training))},
+            buckets=dict(dataset.plan.buckets),
+            trigger=dataset.image_set.trigger_word,
+            **self.notes,
+        )
+
+
+def tag_counts(dataset: TrainingSet) -> dict[str, int]:
+    """Return in how many training captions each comma-separated tag stands, the most first."""
+    captions = (dataset.captions[i][0] for i in dataset.training)
+    counts = Counter(tag.strip() for text in captions for tag in text.split(",") if tag.strip())
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
 
 @contextmanager
 def saved_weights(run: Run) -> Iterator[None]:
     """Hold the weights that are saved and sampled: the moving average, where the run keeps one."""
     parameters = run.adapters.parameters()
+    averaged = run.ema if run.ema is not None and run.ema.updates else None
     with averaged_weights(run.optimizer):
-        if run.ema is not None and run.ema.updates:
-            run.ema.swap(parameters)
+        if averaged:
+            averaged.swap(parameters)
         try:
             yield
         finally:
-            if run.ema is not None and run.ema.updates:
-                run.ema.swap(parameters)
+            if averaged:
+                averaged.swap(parameters)

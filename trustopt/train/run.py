@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..adapters import AdapterSet, build_adapters, select_layers
+from ..adapters import AdapterSet, SaveReport, build_adapters, select_layers
 from ..config import JobConfig
 from ..data import ImageSet, TrainingSet, check_image_set, prepare
 from ..diffusion import Objective
@@ -21,7 +21,7 @@ from .folders import Folders, RunFolder, find_run, new_run
 from .hooks import Hooks
 from .keeper import Keeper
 from .loop import Run, StopTraining, train
-from .lora_file import LoraReport, LoraWriter
+from .lora_file import LoraWriter
 from .validation import Validation
 
 
@@ -35,7 +35,9 @@ class Job:
     folders: Folders
     hooks: Hooks = field(default_factory=Hooks)
     notes: Mapping[str, Any] = field(default_factory=dict)
-    """More for the LoRA's metadata: the plan, the workflow."""
+    """More for the LoRA's metadata: fields of ``TrainingRecord`` such as plan and workflow."""
+    private: bool = False
+    """Leave captions, folder names and the workflow out of the LoRA's metadata."""
     resume: bool = False
     """Go on with the newest run of this name, if one has a saved state."""
     anyway: bool = False
@@ -46,10 +48,11 @@ class Job:
 class RunResult:
     """What a run leaves behind."""
 
-    status: Literal["finished", "stopped"]
+    status: Literal["finished", "stopped", "faulty"]
+    """``faulty``: the file is there, but ``report`` says what is wrong with it."""
     lora: Path
     """The saved file."""
-    report: LoraReport
+    report: SaveReport
     """What re-reading the file showed."""
     folder: RunFolder
     signals: Signals
@@ -82,7 +85,7 @@ def run_job(job: Job) -> RunResult:
     run = build_run(job, dataset, adapters)
     fingerprint = fingerprint_of(job)
     folder = open_folder(job, run, fingerprint)
-    writer = LoraWriter(run=run, dataset=dataset, notes=job.notes)
+    writer = LoraWriter(run=run, dataset=dataset, notes=job.notes, private=job.private)
     with open_recorder(folder, run.step) as recorder:
         keeper = Keeper(
             run=run,
@@ -95,10 +98,11 @@ def run_job(job: Job) -> RunResult:
             saved_step=run.step,
         )
         status = train_in_session(keeper)
+        report = writer.save_checked(folder.lora)
         result = RunResult(
-            status=status,
+            status=status if report.ok else "faulty",
             lora=folder.lora,
-            report=writer.save_checked(folder.lora),
+            report=report,
             folder=folder,
             signals=recorder.signals(),
             steps=run.step,
@@ -204,7 +208,7 @@ def train_in_session(keeper: Keeper) -> Literal["finished", "stopped"]:
     checkpointing = run.job.checkpointing != "off"
     with run.host.session(run.adapters.layers, checkpointing=checkpointing):
         hooks.on_start(run, keeper.folder.path)
-        hooks.on_sample(run)
+        keeper.sample()
         try:
             train(run, keeper.on_step)
         except StopTraining:
@@ -213,7 +217,7 @@ def train_in_session(keeper: Keeper) -> Literal["finished", "stopped"]:
             keeper.keep_after_error(error)
             raise
         keeper.save()
-        hooks.on_sample(run)
+        keeper.sample()
     return status
 
 
@@ -225,6 +229,7 @@ def describe(result: RunResult) -> dict[str, Any]:
         "skipped": result.skipped,
         "seconds": round(result.seconds, 3),
         "lora": result.lora.name,
-        "report": asdict(result.report),
+        "check": result.report.summary(),
+        "sshs_model_hash": result.report.model_hash,
         "time": time.time(),
     }

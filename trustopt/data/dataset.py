@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,9 +101,9 @@ class TrainingSet:
             for start in range(0, len(picks), batch_size):
                 yield self._assemble(picks[start : start + batch_size], None)
 
-    def report(self) -> str:
+    def report(self, batch_size: int = 1) -> str:
         """Return what will be trained on: pictures, captions and buckets, for people."""
-        parts = [self.image_set.report(), self.plan.report()]
+        parts = [self.image_set.report(), self.plan.report(batch_size)]
         if self.validation:
             parts.append(f"{len(self.validation)} images are held out for validation")
         return "\n".join(parts)
@@ -245,13 +246,14 @@ def _encode_pictures(
     kept, keys, skipped = [], [], list(image_set.skipped)
     total = len(image_set.samples)
     outcomes = latents.prepare(host.encode_images, image_set.samples, plan.views)
-    for sample, outcome in zip(image_set.samples, outcomes, strict=True):
-        if outcome.failure:
-            skipped.append(FileNote(sample.name, outcome.failure))
-        else:
-            kept.append(sample)
-            keys.append(outcome.keys)
-        progress("encoding images", len(kept) + len(skipped) - len(image_set.skipped), total)
+    with closing(outcomes):  # so that an interrupt ends the decoding threads, too
+        for done, (sample, outcome) in enumerate(zip(image_set.samples, outcomes, strict=True), 1):
+            if outcome.failure:
+                skipped.append(FileNote(sample.name, outcome.failure))
+            else:
+                kept.append(sample)
+                keys.append(outcome.keys)
+            progress("encoding images", done, total)
     remaining = replace(image_set, samples=tuple(kept), skipped=tuple(skipped))
     _check_not_empty(remaining)
     return remaining, tuple(keys)

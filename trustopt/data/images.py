@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .buckets import Placement, Size
 from .samples import Pixels, Sample
@@ -24,6 +24,17 @@ FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 """The decoders a file may choose by its content. Not EPS: Pillow runs a program for it."""
 
 ORIENTATION = 0x0112  # EXIF tag
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what turns the picture upright; 5 to 8 swap width and height."""
+
 DECODING_ERRORS = (
     OSError,
     SyntaxError,  # Pillow's own for a broken PNG
@@ -101,7 +112,7 @@ def thumbnail(sample: Sample, side: int) -> Image.Image:
     scale = side / max(sample.width, sample.height)
     size = (max(1, round(sample.width * scale)), max(1, round(sample.height * scale)))
     with _reasons_named():
-        image = to_rgb(_open(sample.source, at_least=size))
+        image = _open_rgb(sample, at_least=size)
         return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
@@ -112,7 +123,7 @@ def cut_picture(sample: Sample, placement: Placement) -> Pixels:
         UnusablePictureError: If the file cannot be decoded.
     """
     with _reasons_named():
-        image = to_rgb(_open(sample.source, at_least=placement.resized))
+        image = _open_rgb(sample, at_least=placement.resized)
         # Lanczos keeps enlarged edges; for shrinking, Hamming is as sharp as bicubic without
         # halos, at half the time of Lanczos.
         enlarges = placement.resized[0] > image.width
@@ -178,11 +189,23 @@ def _open(source: Path | Pixels, at_least: Size | None = None) -> Image.Image:
     if not isinstance(source, Path):
         return Image.fromarray(source)
     with open_image(source) as image:
+        orientation = _orientation(image)
         if at_least is not None and image.format in ("JPEG", "MPO"):
-            upright = _orientation(image) < 5
-            image.draft(image.mode, at_least if upright else at_least[::-1])
+            image.draft(image.mode, at_least[::-1] if orientation >= 5 else at_least)
         image.load()
-        return ImageOps.exif_transpose(image)
+        return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+
+
+def _open_rgb(sample: Sample, at_least: Size) -> Image.Image:
+    image = _open(sample.source, at_least)
+    # The plan was made for the scanned size; a JPEG may be decoded at 1/2, 1/4 or 1/8 of it.
+    if all(image.size != _divided(sample, divisor) for divisor in (1, 2, 4, 8)):
+        raise UnusablePictureError("it has changed since the folder was read: read it again")
+    return to_rgb(image)
+
+
+def _divided(sample: Sample, divisor: int) -> Size:
+    return -(-sample.width // divisor), -(-sample.height // divisor)
 
 
 def _cut(image: Image.Image, placement: Placement, resampling: Image.Resampling) -> Image.Image:
@@ -191,7 +214,7 @@ def _cut(image: Image.Image, placement: Placement, resampling: Image.Resampling)
     if image.size != placement.resized:
         image = image.resize(placement.resized, resampling)
     image = image.crop((left, top, left + width, top + height))
-    return ImageOps.mirror(image) if placement.flipped else image
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if placement.flipped else image
 
 
 def _facts(image: Image.Image) -> PictureFacts:
@@ -233,6 +256,8 @@ def _ends_properly(path: Path, image_format: str | None) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # asking would decode the whole file, in case EXIF stands at its end
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except DECODING_ERRORS:  # a damaged EXIF block does not damage the pixels

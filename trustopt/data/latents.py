@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,7 +86,7 @@ class LatentCache:
         encode: EncodeImages,
         samples: Sequence[Sample],
         views: Sequence[Sequence[Placement]],
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """Cache the latents of each picture in turn, decoding the next ones meanwhile.
 
         Pictures are encoded one by one: batches round differently, and what a latent is must not

@@ -199,7 +199,7 @@ def image_set_from_arrays(
                 mask=_array_mask(pixels, masks[index] if len(masks) else None, label),
             )
         )
-    return ImageSet(name=name, samples=tuple(samples), trigger_word=trigger_word)
+    return ImageSet(name=name, samples=tuple(samples), trigger_word=trigger_word.strip())
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

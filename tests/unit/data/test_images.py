@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from trustopt.data.buckets import place
 from trustopt.data.images import (
@@ -79,6 +79,32 @@ def test_exif_orientation_is_applied_to_the_pixels(tmp_path):
     assert cut[36:, :, 0].max() < 50
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = ramp(64, 32)
+    for name in ("a.png", "a.webp"):
+        Image.fromarray(pixels).save(tmp_path / name, exif=exif, lossless=True)
+        with Image.open(tmp_path / name) as image:
+            turned = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        size = turned.shape[1], turned.shape[0]
+
+        facts = inspect_picture(tmp_path / name)
+        cut = cut_picture(sample_of(tmp_path / name, size), place(size, size))
+
+        assert (facts.width, facts.height) == size
+        assert np.array_equal(cut, turned)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_damaged_exif_block_does_no_harm(tmp_path, draw):
+    path = draw(tmp_path / "a.jpg", (64, 48), exif=b"Exif\0\0MM\0*\xff\xff\xff\xff broken")
+
+    assert inspect_picture(path).width == 64
+    assert cut_picture(sample_of(path, (64, 48)), place((64, 48), (64, 48))).shape == (48, 64, 3)
+
+
 def test_16_bit_greyscale_keeps_its_range():
     image = Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16))
 
@@ -142,6 +168,13 @@ def test_a_file_cut_off_after_the_scan_is_named(tmp_path, draw):
         cut_picture(sample, place((200, 200), (64, 64)))
     with pytest.raises(UnusablePictureError, match="its mask: damaged"):
         cut_mask(sample_of(ramp(200, 200), (200, 200), mask=path), place((200, 200), (64, 64)))
+
+
+def test_a_file_replaced_after_the_scan_is_named(tmp_path, draw):
+    path = draw(tmp_path / "a.jpg", (200, 100))
+
+    with pytest.raises(UnusablePictureError, match="changed since the folder was read"):
+        cut_picture(sample_of(path, (100, 200)), place((100, 200), (64, 64)))
 
 
 def test_postscript_is_never_run(tmp_path):

@@ -3,7 +3,11 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+import torch
+from torch import nn
 
+from trustopt.adapters import AdapterSet, build_adapters
+from trustopt.config import AdapterConfig
 from trustopt.host import LayerShape
 
 Table = dict[str, LayerShape]
@@ -155,3 +159,71 @@ def make_table() -> Callable[..., Table]:
         }
 
     return make
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def base_weight(shape: LayerShape, seed: int = 1) -> torch.Tensor:
+    size = (shape.out_features, shape.in_features)
+    if shape.kind == "conv2d":
+        size = (*size, *shape.kernel_size)
+    return torch.randn(size, generator=generator(seed)) * 0.2
+
+
+def base_layer(shape: LayerShape, seed: int = 1) -> nn.Module:
+    """A layer with bias, as a host would hold it, without touching the global generator."""
+    with torch.device("meta"):
+        if shape.kind == "linear":
+            layer: nn.Module = nn.Linear(shape.in_features, shape.out_features)
+        else:
+            layer = nn.Conv2d(
+                shape.in_features,
+                shape.out_features,
+                shape.kernel_size,
+                stride=shape.stride,
+                padding=shape.padding,
+            )
+    layer.to_empty(device="cpu").requires_grad_(False)
+    layer.weight.copy_(base_weight(shape, seed))
+    layer.bias.copy_(torch.randn(layer.bias.shape, generator=generator(seed + 1)))
+    return layer
+
+
+def example_input(shape: LayerShape, seed: int = 2) -> torch.Tensor:
+    size = (2, 5, shape.in_features)
+    if shape.kind == "conv2d":
+        size = (2, shape.in_features, 6, 6)
+    return torch.randn(size, generator=generator(seed))
+
+
+@pytest.fixture(scope="session")
+def make_base_layer() -> Callable[..., nn.Module]:
+    return base_layer
+
+
+@pytest.fixture(scope="session")
+def make_input() -> Callable[..., torch.Tensor]:
+    return example_input
+
+
+@pytest.fixture(scope="session")
+def trained() -> Callable[..., AdapterSet]:
+    """Build adapters whose every factor has a value, as after training; base layers are inside."""
+
+    def build(
+        layers: Table, config: AdapterConfig, *, seed: int = 0, std: float = 0.1
+    ) -> AdapterSet:
+        adapters = build_adapters(layers, config, generator(seed))
+        source = generator(seed + 100)
+        with torch.no_grad():
+            for parameter in adapters.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=source) * std)
+            if adapters.needs_base_weight:  # DoRA measures its base in a forward
+                for name, shape in layers.items():
+                    adapters.layers[name].base_layer = base_layer(shape)
+                    adapters[name](example_input(shape))
+        return adapters
+
+    return build

@@ -84,7 +84,9 @@ class Axes:
         room = max(3, self.box.height // round(2.4 * self.style.tick_size))
         if self.log:
             return log_ticks(*self.y_range, room + 1)
-        return linear_ticks(*self.y_range, room)
+        ticks = linear_ticks(*self.y_range, room)
+        # One tick alone gives no scale.
+        return ticks if len(ticks) > 1 else linear_ticks(*self.y_range, 2 * room)
 
     def draw_frame(self) -> None:
         """Draw background, horizontal grid and labelled y ticks."""

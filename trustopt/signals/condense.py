@@ -20,7 +20,7 @@ def block_extremes(x: np.ndarray, y: np.ndarray, block: int) -> tuple[np.ndarray
 
     Args:
         x: Positions, ascending, ``(N,)``.
-        y: Values, ``(N,)``; non-finite ones count only where a block has no other.
+        y: Values, ``(N,)``; non-finite ones are left out, a block of nothing else is NaN.
         block: Values a block; the last may be shorter.
 
     Returns:
@@ -48,7 +48,7 @@ def block_means(x: np.ndarray, y: np.ndarray, block: int) -> tuple[np.ndarray, n
     blocks = _blocks(y, block)
     present = ~np.isnan(blocks)
     count = np.count_nonzero(present, axis=1)
-    # Halved twice: the sum of a block of values near the float64 limit must not overflow.
+    # Divided before they are added: values near the float64 limit must not overflow.
     total = np.add.reduce(blocks / block, axis=1, where=present)
     means = np.full(len(blocks), math.nan)
     np.divide(total, count / block, out=means, where=count > 0)

@@ -8,11 +8,14 @@ import numpy as np
 from .table import Signals
 from .theme import Color, Theme
 
+STOP = "should_stop"
+"""Event, and last part of the series, by which an optimizer says that the loss has settled."""
+
 WORDS = {"resume": "resumed", "stop": "stopped"}
 """Events written in other words than their names."""
 
-UNMARKED = ("save", "sample")
-"""Events too frequent for a line over the full height."""
+ELSEWHERE = ("save", "sample", STOP)
+"""Events that are too frequent for a line over the full height, or have one of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +35,12 @@ def marks_of(run: Signals, theme: Theme) -> Marks:
     lines: list[tuple[int, str, Color]] = [
         (event.step, WORDS.get(event.name, event.name), theme.muted)
         for event in run.events
-        if event.name not in UNMARKED
+        if event.name not in ELSEWHERE
     ]
     flag = _stop_series(run)
     stop = first_stop(run)
     if stop is not None:
-        lines.append((stop, "should_stop", theme.alert))
+        lines.append((stop, STOP, theme.alert))
     return Marks(
         lines=lines,
         saves=[event.step for event in run.events if event.name == "save"],
@@ -52,21 +55,19 @@ def stops_of(runs: Sequence[Signals], theme: Theme) -> Marks:
     stops = [(index, first_stop(run)) for index, run in enumerate(runs)]
     return Marks(
         lines=[
-            (step, "should_stop", palette[index % len(palette)])
-            for index, step in stops
-            if step is not None
+            (step, STOP, palette[index % len(palette)]) for index, step in stops if step is not None
         ]
     )
 
 
 def first_stop(run: Signals) -> int | None:
     """Return the step at which the optimizer first asked to stop, None if it never did."""
+    asked = [event.step for event in run.events if event.name == STOP]
     name = _stop_series(run)
-    if name is None:
-        return None
-    fired = np.flatnonzero(run.series(name) > 0.5)
-    return int(run.steps[fired[0]]) if len(fired) else None
+    if name is not None:
+        asked += run.steps[run.series(name) > 0.5][:1].tolist()
+    return min(asked, default=None)
 
 
 def _stop_series(run: Signals) -> str | None:
-    return next((name for name in run.names if name.endswith("should_stop")), None)
+    return next((name for name in run.names if name.endswith(STOP)), None)

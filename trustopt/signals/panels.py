@@ -15,10 +15,13 @@ from .condense import block_extremes, block_size, moving_average
 from .smoothing import GENTLE, STRONG, auto_beta, is_noisy
 from .table import Signals
 
-Kind = Literal["loss", "lr", "bounded", "norm", "other"]
+Kind = Literal["loss", "lr", "bounded", "norm", "memory", "other"]
 
-HIDDEN = ("epoch", "seconds", "skipped", "loss_bin/*", "*should_stop")
+HIDDEN = ("epoch", "seconds", "skipped", "loss_bin/*", "*should_stop", "*num_skipped")
 """Bookkeeping and flags: drawn only when asked for by name (flags become marks)."""
+
+HIDDEN_AMONG_RUNS = (*HIDDEN, "opt/ema_*")
+"""Of several runs, an optimizer's own loss averages would repeat the loss panel by panel."""
 
 TITLES = {
     "loss": "Loss",
@@ -35,15 +38,16 @@ GROUP_TITLES: dict[Kind, tuple[str, str]] = {
     "lr": ("Learning rate", ""),
     "bounded": ("Optimizer signals", ""),
     "norm": ("Norms", "L2"),
+    "memory": ("Loss averages of the optimizer", ""),
     "other": ("Other optimizer signals", ""),
 }
 BOUNDED = (
     "confidence", "confidence_rank", "confidence_stability", "danger", "trust", "mask", "mask_ema",
-    "flip", "flip_ema", "threshold", "scalar", "damping", "shadow", "shadow_ratio",
+    "flip", "flip_ema", "threshold", "scalar", "drive", "damping", "shadow",
 )  # fmt: skip
 """Signals within [-1, 1] by definition, in drawing order; others join them by their values."""
 
-TELLING = ("confidence", "danger", "trust", "mask_ema", "flip_ema", "scalar", "damping")
+TELLING = ("confidence", "danger", "trust", "mask_ema", "flip_ema", "scalar", "drive")
 """Signals chosen for a small picture."""
 
 MAX_RAW_CURVES, MAX_RAW_RUNS = 4, 2
@@ -100,11 +104,13 @@ class Panel:
         return sum(curve.smooth is not None for curve in self.curves) <= most
 
 
-def select(signals: Signals, patterns: Sequence[str] | None) -> list[str]:
-    """Return the series to draw: those named (wildcards as in file names), else all but HIDDEN."""
+def select(
+    signals: Signals, patterns: Sequence[str] | None, hidden: Sequence[str] = HIDDEN
+) -> list[str]:
+    """Return the series to draw: those named (wildcards as in file names), else all but hidden."""
     present = [name for name in signals.names if np.isfinite(signals.series(name)).any()]
     if patterns is None:
-        return [name for name in present if not _matches(name, HIDDEN)]
+        return [name for name in present if not _matches(name, hidden)]
     return [name for name in present if _matches(name, patterns)]
 
 
@@ -121,6 +127,8 @@ def kind_of(name: str, values: np.ndarray) -> Kind:
         return "norm"
     if short == "lr" or short.startswith(("lr/", "lr_")):
         return "lr"
+    if short.startswith("ema_"):
+        return "memory"
     present = np.abs(values[np.isfinite(values)])
     largest = float(present.max()) if len(present) else 0.0
     if largest <= 1.0 + 1e-6 and (short in BOUNDED or largest >= VISIBLE_SHARE):
@@ -131,7 +139,7 @@ def kind_of(name: str, values: np.ndarray) -> Kind:
 def single_run_panels(
     signals: Signals, names: Sequence[str], *, smoothing: float | None, log_loss: bool
 ) -> list[Panel]:
-    """Group one run's series into panels, in the order loss, lr, signals, norms, others."""
+    """Group one run's series into panels, in the order of ``GROUP_TITLES``."""
     groups: dict[Kind, list[Curve]] = {kind: [] for kind in GROUP_TITLES}
     for name in sorted(names, key=_drawing_order):
         kind, curve = make_curve(signals, name, _short(name), smoothing)
@@ -179,7 +187,7 @@ def _panel(kind: Kind, title: str, unit: str, curves: list[Curve], log_loss: boo
 
 def glance(panels: Sequence[Panel]) -> list[Panel]:
     """Return the two panels that tell most at a glance, with their few most telling curves."""
-    wanted = ("loss", "bounded", "other", "norm", "lr")
+    wanted = ("loss", "bounded", "other", "norm", "memory", "lr")
     chosen = sorted(panels, key=lambda panel: wanted.index(panel.kind))[:2]
     return [
         panel if panel.kind == "loss" else replace(panel, curves=_telling(panel.curves))

@@ -12,7 +12,14 @@ from .layout import lay_out
 from .legend import LegendEntry, draw_rows, row_height, wrap
 from .limits import step_range
 from .marks import Marks, marks_of, stops_of
-from .panels import Panel, compare_panels, glance, select, single_run_panels
+from .panels import (
+    HIDDEN_AMONG_RUNS,
+    Panel,
+    compare_panels,
+    glance,
+    select,
+    single_run_panels,
+)
 from .summary import describe, unique_names
 from .table import Signals
 from .text import fit, text_width
@@ -57,15 +64,16 @@ def plot_signals(
         top = _draw_heading(canvas, runs[0].run or "Training run", describe(runs[0]))
         columns = 1
     else:
-        names = list(dict.fromkeys(name for run in runs for name in select(run, series)))
+        chosen = [name for run in runs for name in select(run, series, HIDDEN_AMONG_RUNS)]
+        names = list(dict.fromkeys(chosen))
         labels = unique_names([run.run for run in runs])
         panels = compare_panels(runs, labels, names, smoothing=smoothing, log_loss=log_loss)
         averaged = any(not panel.shows_raw for panel in panels)
         top = _draw_run_legend(canvas, labels, "moving averages" if averaged else "")
         columns = 1 if len(panels) <= 3 else 2 if len(panels) <= 9 else 3
     if not panels:
-        chosen = "no values recorded yet" if series is None else "no values of the chosen series"
-        return canvas.say(chosen)
+        missing = "no values recorded yet" if series is None else "no values of the chosen series"
+        return canvas.say(missing)
     colors = canvas.style.theme
     marks = marks_of(runs[0], colors) if len(runs) == 1 else stops_of(runs, colors)
     _draw_panels(canvas, panels, step_range(runs), marks, top=top, columns=columns)

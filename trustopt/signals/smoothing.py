@@ -82,17 +82,15 @@ def auto_beta(num_values: int, divisions: int = STRONG) -> float:
     return 1.0 - 1.0 / time_constant
 
 
-def is_noisy(values: np.ndarray, threshold: float = 0.005) -> bool:
-    """Tell jitter from a curve by von Neumann's ratio: 2 for white noise, towards 0 when smooth.
+def is_noisy(values: np.ndarray, threshold: float = 0.05) -> bool:
+    """Tell jitter from a curve: by the median step, so that a few jumps are no jitter.
+
+    The median absolute difference of neighbours is 0.95 standard deviations for white noise and
+    falls towards 0 for a smooth or piecewise constant series.
 
     Args:
         values: ``(N,)``; non-finite entries are left out.
-        threshold: Mean squared step over variance from which a series counts as noisy; 0.005 is
-            jitter of a twentieth of the series' own spread.
-
-    Source:
-        von Neumann 1941, "Distribution of the ratio of the mean square successive difference to
-        the variance", Annals of Mathematical Statistics 12(4).
+        threshold: Median step over standard deviation from which a series counts as noisy.
     """
     present = values[np.isfinite(values)]
     if len(present) < 3:
@@ -101,8 +99,8 @@ def is_noisy(values: np.ndarray, threshold: float = 0.005) -> bool:
     if scale == 0.0:
         return False
     present = present / scale
-    variance = present.var()
-    # Rounding alone gives a constant series a variance of about eps**2.
-    if variance < 1e-24:
+    spread = present.std()
+    # Rounding alone gives a constant series a deviation of about 1e-16.
+    if spread < 1e-12:
         return False
-    return bool(np.mean(np.diff(present) ** 2) / variance > threshold)
+    return bool(np.median(np.abs(np.diff(present))) > threshold * spread)

@@ -18,7 +18,7 @@ RUN = make_run(
     epoch=[0, 1], seconds=[1, 1], skipped=[0, 0], loss_bin__0=[0.1, 0.2],
     opt__flip_ema=[0.5, 0.4], opt__confidence=[0.3, 0.4], opt__should_stop=[0, 1],
     opt__drive=[6.0, 3.0], opt__update_norm=[1e-3, 1e-3], opt__lr_effective=[1e-5, 1e-5],
-    opt__never=[math.nan, math.nan],
+    opt__never=[math.nan, math.nan], opt__num_skipped=[0, 1], opt__ema_long=[0.3, 0.25],
 )  # fmt: skip
 
 
@@ -30,6 +30,7 @@ RUN = make_run(
         ("opt/update_norm", [0.5], "norm"), ("opt/danger", [1e-5, math.nan], "bounded"),
         ("opt/scalar", [-1.0], "bounded"), ("opt/new", [0.4], "bounded"),
         ("opt/new", [1e-5], "other"), ("opt/new", [1.5], "other"), ("opt/danger", [3.0], "other"),
+        ("opt/ema_short", [0.1], "memory"), ("opt/drive", [0.9], "bounded"),
     ],
 )  # fmt: skip
 def test_kinds(name: str, values: list[float], kind: str) -> None:
@@ -44,9 +45,10 @@ def test_one_run_is_grouped_by_kind() -> None:
         ["lr", "opt/lr_effective"],
         ["opt/confidence", "opt/flip_ema"],
         ["grad_norm", "opt/update_norm"],
+        ["opt/ema_long"],
         ["opt/drive"],
     ]
-    assert [panel.log for panel in panels] == [False, False, False, True, False]
+    assert [panel.log for panel in panels] == [False, False, False, True, False, False]
 
 
 def test_several_runs_have_a_panel_a_series() -> None:
@@ -68,6 +70,7 @@ def test_several_runs_have_a_panel_a_series() -> None:
 def test_series_are_chosen_by_name_or_pattern() -> None:
     assert select(RUN, ["opt/*_ema", "seconds", "opt/never"]) == ["seconds", "opt/flip_ema"]
     hidden = {"epoch", "seconds", "skipped", "loss_bin/0", "opt/should_stop", "opt/never"}
+    hidden.add("opt/num_skipped")
     assert not hidden & set(select(RUN, None))
 
 

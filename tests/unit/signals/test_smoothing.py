@@ -64,6 +64,7 @@ def test_noise_is_told_from_curves() -> None:
     assert is_noisy(noise)
     assert is_noisy(x + 0.1 * noise)
     assert not is_noisy(x)
+    assert not is_noisy(np.where(np.arange(500) % 40 < 20, 1.0, 6.0))  # a switch
     assert not is_noisy(np.sin(6.0 * x))
     assert not is_noisy(np.full(500, 0.1) + 1e-17 * noise)
     assert not is_noisy(np.zeros(500))

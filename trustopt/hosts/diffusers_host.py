@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..host import Conditioning, Family, LatentDistribution, LayerShape, Prompt
+from ..host import Conditioning, Family, LatentDistribution, LayerShape, Prediction, Prompt
 from .flux import FluxDenoiser
 from .insertion import inserted, trainable_layers
 from .names import Part
@@ -50,7 +50,7 @@ class DiffusersHost:
     ) -> None:
         self.family: Family = "sdxl" if isinstance(denoiser, SDXLDenoiser) else "flux"
         self.model_name = model_name
-        self.prediction = denoiser.prediction
+        self.prediction: Prediction = denoiser.prediction
         self.sigmas = denoiser.sigmas
         self.flow_shift = denoiser.flow_shift
         self.latent_channels = denoiser.latent_channels

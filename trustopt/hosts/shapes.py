@@ -4,12 +4,23 @@ Names are those of the files people share: LDM for the UNet and the VAE, BFL for
 transformers for the text encoders.
 """
 
+from .layouts.family import FluxModel, SDXLModel
 from .layouts.flux import FluxLayout
 from .layouts.text import ClipLayout, T5Layout
 from .layouts.unet import UNetLayout
 from .layouts.vae import VAELayout
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+def model_shapes(model: SDXLModel | FluxModel) -> dict[str, Shapes]:
+    """Return every component's tensors: ``unet``, ``vae``, ``clip_l``, ``clip_g`` or ``t5xxl``."""
+    shapes: dict[str, Shapes]
+    if isinstance(model, FluxModel):
+        shapes = {"unet": flux_shapes(model.unet), "t5xxl": t5_shapes(model.t5xxl)}
+    else:
+        shapes = {"unet": unet_shapes(model.unet), "clip_g": clip_shapes(model.clip_g)}
+    return shapes | {"vae": vae_shapes(model.vae), "clip_l": clip_shapes(model.clip_l)}
 
 
 def linear(name: str, out: int, inner: int, *, bias: bool = True) -> Shapes:

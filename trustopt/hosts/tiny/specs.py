@@ -5,9 +5,8 @@ weights in fp16 stay below 15 MB. FLUX keeps the real head of 128 channels, beca
 a FLUX file by it; SDXL keeps the real block structure, so its layer names are a subset of SDXL's.
 """
 
-from dataclasses import dataclass
-
 from ...host import Family
+from ..layouts.family import FluxModel, SDXLModel
 from ..layouts.flux import FluxLayout
 from ..layouts.text import ClipLayout, T5Layout
 from ..layouts.unet import UNetLayout
@@ -19,26 +18,6 @@ VOCABULARY = 8192
 TINY_VAE_CHANNELS = (32, 64, 64, 96)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TinySDXL:
-    """SDXL in small: UNet, 4-channel VAE, CLIP-L and CLIP-G."""
-
-    unet: UNetLayout
-    vae: VAELayout
-    clip_l: ClipLayout
-    clip_g: ClipLayout
-
-
-@dataclass(frozen=True, kw_only=True)
-class TinyFlux:
-    """FLUX in small: transformer, 16-channel VAE, CLIP-L and T5."""
-
-    unet: FluxLayout
-    vae: VAELayout
-    clip_l: ClipLayout
-    t5xxl: T5Layout
-
-
 _CLIP_L = ClipLayout(
     hidden=32,
     heads=2,
@@ -48,7 +27,7 @@ _CLIP_L = ClipLayout(
     vocabulary=VOCABULARY,
 )
 
-SDXL = TinySDXL(
+SDXL = SDXLModel(
     unet=UNetLayout(
         channels=(64, 64, 64), depths=(0, 1, 2), head_dim=32, context_dim=96, pooled_dim=64
     ),
@@ -65,7 +44,7 @@ SDXL = TinySDXL(
     ),
 )
 
-FLUX = TinyFlux(
+FLUX = FluxModel(
     unet=FluxLayout(hidden=128, double_blocks=2, single_blocks=4, context_dim=64, pooled_dim=32),
     # ComfyUI builds a VAE from a config with 1 x 1 convolutions around the latents only.
     vae=VAELayout(
@@ -85,7 +64,7 @@ PICTURE_SIZE = 64
 """Side of the pictures both models are made for, pixels."""
 
 
-def spec(family: Family) -> TinySDXL | TinyFlux:
+def spec(family: Family) -> SDXLModel | FluxModel:
     """Return the sizes of a family's tiny model.
 
     Raises:

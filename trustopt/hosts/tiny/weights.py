@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ...host import Family
 from ..layouts.vae import VAELayout
-from ..shapes import Shapes, clip_shapes, flux_shapes, t5_shapes, unet_shapes, vae_shapes
-from .specs import TinyFlux, spec
+from ..shapes import model_shapes
+from .specs import spec
 
 _NORM = re.compile(r"(norm\w*|in_layers\.0|out_layers\.0|unet\.out\.0)\.(weight|scale)$")
 _RESIDUAL = re.compile(
@@ -34,17 +34,11 @@ def tiny_state_dict(family: Family) -> dict[str, dict[str, Tensor]]:
         ValueError: If there is no such family.
     """
     sizes = spec(family)
-    shapes: dict[str, Shapes]
-    if isinstance(sizes, TinyFlux):
-        shapes = {"unet": flux_shapes(sizes.unet), "t5xxl": t5_shapes(sizes.t5xxl)}
-    else:
-        shapes = {"unet": unet_shapes(sizes.unet), "clip_g": clip_shapes(sizes.clip_g)}
-    shapes |= {"vae": vae_shapes(sizes.vae), "clip_l": clip_shapes(sizes.clip_l)}
     weights = {
         component: {
             name: _initial(f"{family}.{component}.{name}", shape) for name, shape in named.items()
         }
-        for component, named in shapes.items()
+        for component, named in model_shapes(sizes).items()
     }
     _scale_latents(weights["vae"], sizes.vae)
     return weights

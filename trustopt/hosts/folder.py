@@ -1,0 +1,192 @@
+"""Reads diffusers model folders."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import read_weights
+from .layouts.family import FluxModel, SDXLModel
+from .layouts.flux import FluxLayout
+from .layouts.text import ClipLayout, T5Layout
+from .layouts.unet import SIZE_EMBEDDING, UNetLayout
+from .modules import build_clip, build_flux, build_t5, build_unet, build_vae
+
+_SDXL_PARTS = {
+    "unet": "unet",
+    "vae": "vae",
+    "clip_l": "text_encoder",
+    "clip_g": "text_encoder_2",
+}
+_FLUX_PARTS = {
+    "unet": "transformer",
+    "vae": "vae",
+    "clip_l": "text_encoder",
+    "t5xxl": "text_encoder_2",
+}
+"""Component -> its folder."""
+
+
+def read_folder(
+    folder: Path, dtype: torch.dtype
+) -> tuple[SDXLModel | FluxModel, dict[str, nn.Module], dict[str, Any]]:
+    """Return a model's layouts, its modules by component, and its scheduler's config.
+
+    Raises:
+        ValueError: If the folder is of another model, or lacks a part.
+    """
+    index = read_json(folder / "model_index.json")
+    kind = str(index.get("_class_name", "unknown"))
+    if kind.startswith("StableDiffusionXL"):
+        places = _SDXL_PARTS
+    elif kind.startswith("Flux") and not kind.startswith("Flux2"):
+        places = _FLUX_PARTS
+    else:
+        raise ValueError(
+            f"{folder.name} is neither SDXL nor FLUX.1 but a {kind}: "
+            "give the folder of an SDXL or FLUX.1 model"
+        )
+    lacking = [place for place in places.values() if not (folder / place / "config.json").is_file()]
+    if lacking:
+        raise ValueError(
+            f"{folder.name} lacks {' and '.join(lacking)}: copy or download the whole model folder"
+        )
+    configs = {part: read_json(folder / place / "config.json") for part, place in places.items()}
+    weights = {part: _folder_weights(folder / place) for part, place in places.items()}
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    schedule = read_json(scheduler) if scheduler.is_file() else {}
+    if places is _SDXL_PARTS:
+        return *_sdxl(configs, weights, dtype), schedule
+    return *_flux(configs, weights, dtype), schedule
+
+
+def _sdxl(
+    configs: Mapping[str, dict[str, Any]],
+    weights: Mapping[str, dict[str, Tensor]],
+    dtype: torch.dtype,
+) -> tuple[SDXLModel, dict[str, nn.Module]]:
+    model = SDXLModel(
+        unet=unet_layout(configs["unet"]),
+        clip_l=_clip_layout(configs["clip_l"], projection=False, pad_with_end=True),
+        clip_g=_clip_layout(configs["clip_g"], projection=True, pad_with_end=False),
+    )
+    return model, {
+        "unet": build_unet(configs["unet"], weights["unet"], dtype),
+        "vae": build_vae(configs["vae"], weights["vae"]),
+        "clip_l": build_clip(configs["clip_l"], weights["clip_l"], dtype, projection=False),
+        "clip_g": build_clip(configs["clip_g"], weights["clip_g"], dtype, projection=True),
+    }
+
+
+def _flux(
+    configs: Mapping[str, dict[str, Any]],
+    weights: Mapping[str, dict[str, Tensor]],
+    dtype: torch.dtype,
+) -> tuple[FluxModel, dict[str, nn.Module]]:
+    t5xxl = configs["t5xxl"]
+    model = FluxModel(
+        unet=flux_layout(configs["unet"]),
+        clip_l=_clip_layout(configs["clip_l"], projection=False, pad_with_end=True),
+        t5xxl=T5Layout(hidden=t5xxl["d_model"], vocabulary=t5xxl["vocab_size"]),
+    )
+    return model, {
+        "unet": build_flux(configs["unet"], weights["unet"], dtype),
+        "vae": build_vae(configs["vae"], weights["vae"]),
+        "clip_l": build_clip(configs["clip_l"], weights["clip_l"], dtype, projection=False),
+        "t5xxl": build_t5(t5xxl, weights["t5xxl"], dtype),
+    }
+
+
+def unet_layout(config: Mapping[str, Any]) -> UNetLayout:
+    """Return the layout of a diffusers UNet.
+
+    Raises:
+        ValueError: If it is not SDXL's structure, only with other sizes.
+    """
+    kinds = zip(config["down_block_types"], config["transformer_layers_per_block"], strict=True)
+    pooled = (config.get("projection_class_embeddings_input_dim") or 0) - SIZE_EMBEDDING
+    layout = UNetLayout(
+        latent_channels=config["in_channels"],
+        channels=tuple(config["block_out_channels"]),
+        depths=tuple(depth if kind.startswith("CrossAttn") else 0 for kind, depth in kinds),
+        head_dim=config["block_out_channels"][-1] // config["attention_head_dim"][-1],
+        context_dim=config["cross_attention_dim"],
+        pooled_dim=pooled,
+        resnets=config["layers_per_block"],
+    )
+    differing = [k for k, v in layout.diffusers_config().items() if config.get(k) != v]
+    if differing:
+        raise ValueError(
+            f"the UNet is a variant of SDXL that cannot be trained here (it differs in "
+            f"{', '.join(differing)}): give a model of SDXL's own structure"
+        )
+    return layout
+
+
+def flux_layout(config: Mapping[str, Any]) -> FluxLayout:
+    """Return the layout of a diffusers FLUX transformer."""
+    return FluxLayout(
+        latent_channels=config["in_channels"] // 4,
+        hidden=config["attention_head_dim"] * config["num_attention_heads"],
+        head_dim=config["attention_head_dim"],
+        axes_dim=tuple(config["axes_dims_rope"]),
+        double_blocks=config["num_layers"],
+        single_blocks=config["num_single_layers"],
+        context_dim=config["joint_attention_dim"],
+        pooled_dim=config["pooled_projection_dim"],
+        guidance=config["guidance_embeds"],
+    )
+
+
+def _clip_layout(config: Mapping[str, Any], *, projection: bool, pad_with_end: bool) -> ClipLayout:
+    return ClipLayout(
+        hidden=config["hidden_size"],
+        heads=config["num_attention_heads"],
+        layers=config["num_hidden_layers"],
+        activation=config["hidden_act"],
+        projection=projection,
+        vocabulary=config["vocab_size"],
+        pad_with_end=pad_with_end,
+        positions=config["max_position_embeddings"],
+    )
+
+
+def _folder_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of a component's folder: one file or several, full precision first.
+
+    Raises:
+        ValueError: If there is no safetensors file.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    # Variants such as model.fp16.safetensors or model.non_ema.safetensors stand beside the plain.
+    plain = [path for path in files if "." not in path.stem]
+    plain = plain or [path for path in files if ".fp16" in path.stem]
+    if not plain:
+        raise ValueError(f"{folder} holds no .safetensors file: download the model in that format")
+    weights: dict[str, Tensor] = {}
+    for path in plain:
+        weights |= read_weights(path)
+    return weights
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON file's object.
+
+    Raises:
+        ValueError: If it is missing or no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{path.parent} is no diffusers model: it holds no {path.name}; give the folder that "
+            "does, or a .safetensors checkpoint"
+        ) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): download the model again") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is no JSON object: download the model again")
+    return values

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config import DataConfig
 from ..host import Geometry
@@ -16,8 +16,8 @@ MIN_AREA = 0.9
 """Smallest area of a bucket, as a share of the resolution squared."""
 MAX_ASPECT = 4.0
 """Most elongated bucket; SDXL was itself trained on 1:4 to 4:1 (arXiv:2307.01952, appendix I)."""
-CROP_POSITIONS = 4
-"""Crops of a picture with ``random_crop``: each is encoded once, and they take turns."""
+CROP_POSITIONS = (0.5, 0.0, 0.25, 0.75, 1.0)
+"""Crops of a picture with ``random_crop``, the centre first: encoded once each, taking turns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,28 +184,14 @@ def plan_buckets(
         chosen = dict.fromkeys(choose_bucket(size, rules, table) for rules, table in tables)
         placed = [p for bucket in chosen for p in _crops(size, bucket, config.random_crop)]
         if config.flip:
-            placed += [place_mirrored(p) for p in placed]
+            placed += [replace(p, flipped=True) for p in placed]
         views.append(tuple(placed))
     return BucketPlan(tuple(names), tuple(views))
 
 
-def place_mirrored(placement: Placement) -> Placement:
-    """Return the same cut, mirrored left to right."""
-    return Placement(
-        original=placement.original,
-        resized=placement.resized,
-        crop=placement.crop,
-        bucket=placement.bucket,
-        flipped=True,
-    )
-
-
 def _crops(size: Size, bucket: Size, several: bool) -> list[Placement]:
-    centre = place(size, bucket)
-    if not several:
-        return [centre]
-    spread = [place(size, bucket, position=k / (CROP_POSITIONS - 1)) for k in range(CROP_POSITIONS)]
-    return list(dict.fromkeys([centre, *spread]))
+    positions = CROP_POSITIONS if several else CROP_POSITIONS[:1]
+    return list(dict.fromkeys(place(size, bucket, position=position) for position in positions))
 
 
 def _own_bucket(size: Size, rules: BucketRules) -> Size:

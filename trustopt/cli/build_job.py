@@ -1,0 +1,106 @@
+"""From a job file to a job: pictures read, model loaded, plan made."""
+
+from dataclasses import replace
+
+import torch
+
+from ..config import JobConfig
+from ..data import ImageSet, scan_folder
+from ..hosts.diffusers_host import DiffusersHost
+from ..hosts.loading import load_checkpoint, load_tiny
+from ..plan import TrainPlan
+from ..train.folders import Folders
+from ..train.lora_file import DTYPES
+from ..train.plan_images import plan_images
+from ..train.plan_job import adapter_of, data_of, job_from_plan, objective_of
+from ..train.run import Job
+from .job_file import JobFile, settings_of
+
+
+
+
+def prepare_job(file: JobFile) -> tuple[Job, TrainPlan]:
+    """Read the pictures, load the model, and make the plan and the job."""
+    images = load_images(file)
+    host = load_host(file)
+    plan = plan_images(images, family=host.family, purpose=file.purpose, overrides=file.plan)
+    output = file.output
+    job = Job(
+        config=job_config(file, plan),
+        host=host,
+        images=images,
+        folders=Folders(
+            loras=file.locate(output.loras),
+            runs=file.locate(output.runs),
+            cache=file.locate(output.cache) if output.cache else None,
+        ),
+        notes={"plan": plan.to_dict()},
+        resume=output.resume,
+        anyway=output.anyway,
+    )
+    return job, plan
+
+
+def job_config(file: JobFile, plan: TrainPlan) -> JobConfig:
+    """Return the run's settings: the plan's values, then what the file sets beyond them."""
+    return job_from_plan(
+        plan,
+        file.optimizer,
+        name=file.name,
+        seed=file.output.seed,
+        adapter=replace(adapter_of(plan), **file.adapter),
+        objective=replace(objective_of(plan), **file.objective),
+        data=replace(data_of(plan), **file.data),
+        **settings_of(file.training),
+    )
+
+
+def load_images(file: JobFile) -> ImageSet:
+    """Scan the job's folders."""
+    table = file.images
+    images = scan_folder(
+        file.locate(table.folder),
+        trigger_word=table.trigger_word,
+        caption_extension=table.caption_extension,
+        repeats=table.repeats,
+    )
+    if not table.regularisation:
+        return images
+    return images.with_regularisation(scan_folder(file.locate(table.regularisation)))
+
+
+def load_host(file: JobFile) -> DiffusersHost:
+    """Load the job's base model."""
+    table = file.model
+    device = choose_device(table.device)
+    dtype = choose_dtype(table.dtype, device)
+    if table.path == "tiny":
+        assert table.family != "auto", "read_job_file checks it"
+        return load_tiny(table.family, device=device, dtype=dtype)
+    return load_checkpoint(file.locate(table.path), device=device, dtype=dtype)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` is the first accelerator, or else the CPU.
+
+    Raises:
+        ValueError: If there is no such device here.
+    """
+    accelerators = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    found = [kind for kind, backend in accelerators.items() if backend.is_available()] + ["cpu"]
+    if name == "auto":
+        return torch.device(found[0])
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if kind not in found or (index and not (index.isdecimal() and int(index) < count)):
+        raise ValueError(f"there is no device {name!r} here: use {', '.join(found)} or auto")
+    return torch.device(name)
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the compute dtype of that name; ``auto`` is what the device does best."""
+    if name != "auto":
+        return DTYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float32 if device.type == "cpu" else torch.float16

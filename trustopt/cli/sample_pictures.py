@@ -1,0 +1,62 @@
+"""Sample pictures of a run: one grid a time, prompts beside their pictures."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..hosts.diffusers_host import DiffusersHost
+from ..hosts.sampling import sample
+from ..train.loop import Run
+from ..train.lora_file import saved_weights
+from .job_file import SamplesTable
+from .pictures import labelled_grid
+
+
+class SamplePictures:
+    """Makes ``samples/step_<n>.png`` from a job's prompts.
+
+    Args:
+        table: Prompts and how to sample them; without prompts nothing is made.
+        host: The model that is trained.
+        resolution: Side of the pictures where the table names none, pixels.
+    """
+
+    def __init__(self, table: SamplesTable, host: DiffusersHost, resolution: int) -> None:
+        multiple = host.pixel_multiple
+        self.table, self.host = table, host
+        self.size = (
+            (table.width or resolution) // multiple * multiple,
+            (table.height or resolution) // multiple * multiple,
+        )
+
+    def __call__(self, run: Run, folder: Path, progress: Callable[[int, int], None]) -> None:
+        """Make a grid of the run as it is, into its folder; inside the host's session."""
+        prompts = self.table.prompts
+        if not prompts:
+            return
+        pictures = self.draw(run, prompts, progress)
+        path = folder / "samples" / f"step_{run.step:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grid = labelled_grid(prompts, [f"step {run.step}"], [[pixels] for pixels in pictures])
+        grid.save(path, optimize=True)
+
+    def draw(
+        self, run: Run, prompts: Sequence[str], progress: Callable[[int, int], None]
+    ) -> list[np.ndarray]:
+        """Return one picture a prompt, uint8 ``(H, W, 3)``, from the weights that are saved."""
+        pictures = []
+        with saved_weights(run):
+            for index, prompt in enumerate(prompts):
+                pictures.extend(
+                    sample(
+                        self.host,
+                        [prompt],
+                        size=self.size,
+                        steps=self.table.steps,
+                        guidance=self.table.guidance,
+                        seed=self.table.seed + index,
+                    )
+                )
+                progress(index + 1, len(prompts))
+        return pictures

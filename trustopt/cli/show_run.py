@@ -1,0 +1,98 @@
+"""Runs a job with everything a terminal shows of it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from ..plan import TrainPlan, toast_text
+from ..plan.report import duration
+from ..signals import Recorder, Signals
+from ..signals.plots import plot_signals
+from ..train.hooks import Hooks
+from ..train.loop import Run, StepReport, StopTraining
+from ..train.plan_job import resolve
+from ..train.run import Job, RunResult, run_job
+from .progress import Display, open_display
+from .stopping import StopRequest
+
+
+class SampleMaker(Protocol):
+    """Makes pictures while a run goes."""
+
+    def __call__(self, run: Run, folder: Path, progress: Callable[[int, int], None]) -> None:
+        """Make pictures of the run as it is, into its folder."""
+        ...
+
+
+def run_shown(job: Job, samples: SampleMaker) -> RunResult:
+    """Run a job with progress on stdout, Ctrl-C obeyed.
+
+    Raises:
+        BaseException: As ``run_job`` does.
+    """
+    with open_display() as display, StopRequest() as stop:
+        job.hooks = hooks_of(job, display, stop, samples)
+        return run_job(job)
+
+
+def hooks_of(job: Job, display: Display, stop: StopRequest, samples: SampleMaker) -> Hooks:
+    """Return what the run calls."""
+    folders: list[Path] = []
+
+    def on_start(run: Run, folder: Path) -> None:
+        folders.append(folder)
+        stop.gentle = True
+        display.begin(run.step, run.job.steps)
+
+    def on_step(report: StepReport, _recorder: Recorder) -> None:
+        display.step(report)
+        if stop.asked:
+            raise StopTraining("Ctrl-C")
+
+    def on_sample(run: Run) -> None:
+        if not stop.asked:
+            what = f"samples, step {run.step}"
+            samples(run, folders[0], lambda done, total: display.stage(what, done, total))
+
+    return Hooks(
+        on_stage=display.stage,
+        on_report=display.say,
+        on_start=on_start,
+        on_step=on_step,
+        on_sample=on_sample,
+    )
+
+
+def write_signals(signals: Signals, path: Path) -> Path:
+    """Write the picture of a run's signals and return where it is."""
+    Image.fromarray(plot_signals(signals)).save(path, optimize=True)
+    return path
+
+
+def plan_report(job: Job, plan: TrainPlan) -> str:
+    """Return the plan as the optimizer takes it, for people."""
+    config = job.config
+    return "\n".join(
+        [
+            f"{job.host.model_name} on {job.host.device}, {config.optimizer.name}, "
+            f"{config.adapter.algorithm}, {config.data.resolution} px",
+            toast_text(plan, resolve(plan, config.optimizer)),
+        ]
+    )
+
+
+def result_report(result: RunResult, places: Mapping[str, Path]) -> str:
+    """Return how a run ended and where everything is, for people.
+
+    Args:
+        result: The run.
+        places: What else was written, by name.
+    """
+    ended = "finished" if result.status == "finished" else "stopped, what was trained is kept"
+    lines = [f"{ended}: {result.steps} steps in {duration(result.seconds)}"]
+    if result.skipped:
+        lines.append(f"{result.skipped} steps skipped: loss or gradient was not finite")
+    places = {"LoRA": result.lora, **places, "run": result.folder.path}
+    return "\n".join([*lines, *(f"  {name + ':':<9}{path}" for name, path in places.items())])

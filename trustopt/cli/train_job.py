@@ -1,0 +1,43 @@
+"""``train`` runs a job file to its end; ``dry_run`` stops before any work."""
+
+from ..data import plan_image_set
+from ..train.run import check
+from .build_job import prepare_job
+from .exit_codes import FINISHED, STOPPED
+from .job_file import JobFile
+from .memory import memory_report
+from .sample_pictures import SamplePictures
+from .show_run import plan_report, result_report, run_shown, write_signals
+
+
+def train(file: JobFile) -> int:
+    """Train as a job file says, say where everything is, and return the exit code.
+
+    Raises:
+        ValueError: If something in the job cannot work, before any work.
+    """
+    job, plan = prepare_job(file)
+    print(plan_report(job, plan), flush=True)
+    result = run_shown(job, SamplePictures(file.samples, job.host, job.config.data.resolution))
+    folder = result.folder
+    places = {"signals": write_signals(result.signals, folder.path / "signals.png")}
+    if file.samples.prompts:
+        places["samples"] = folder.samples
+    print(result_report(result, places))
+    return FINISHED if result.status == "finished" else STOPPED
+
+
+def dry_run(file: JobFile) -> int:
+    """Check a job and say what it would train.
+
+    Raises:
+        ValueError: As ``train`` does.
+    """
+    job, plan = prepare_job(file)
+    print(plan_report(job, plan))
+    adapters = check(job)
+    buckets = plan_image_set(job.images, job.config.data, job.host.pixel_multiple)
+    print(f"\n{job.images.report()}\n{buckets.report()}\n")
+    print(memory_report(job.config, job.host, adapters))
+    print("\nDry run: nothing was trained. Leave --dry-run away to train.")
+    return FINISHED

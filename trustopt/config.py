@@ -178,11 +178,14 @@ class DataConfig:
     flip: bool = False
     """Also train mirrored pictures."""
     random_crop: bool = False
+    """Crop at five places from end to end, taking turns, instead of in the middle."""
     shuffle_tags: bool = False
     keep_tokens: int = 1
     """Comma-separated tags at the front that are neither shuffled nor dropped."""
     caption_dropout: float = 0.0
+    """Share of the captions replaced by the empty one, drawn anew for each batch."""
     tag_dropout: float = 0.0
+    """Share of the tags left out of a caption's variants."""
     caption_variants: int = 8
     """Pre-encoded variants a caption when tags are shuffled or dropped."""
     validation_fraction: float = 0.0

@@ -106,6 +106,8 @@ class TrainingSet:
         parts = [self.image_set.report(), self.plan.report(batch_size)]
         if self.validation:
             parts.append(f"{len(self.validation)} images are held out for validation")
+        elif self.config.validation_fraction > 0.0:
+            parts.append("no image is held out for validation: that takes two different ones")
         return "\n".join(parts)
 
     def _assemble(self, picks: Sequence[Pick], generator: torch.Generator | None) -> Batch:
@@ -236,7 +238,7 @@ def hold_out(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[int
     count = min(len(contents) - 1, max(1, round(fraction * len(contents))))
     ranked = sorted(contents, key=lambda d: hashlib.sha256(f"{seed} {d}".encode()).digest())
     chosen = set(ranked[:count])
-    return tuple(i for i, s in enumerate(samples) if s.digest in chosen and not s.is_regularisation)
+    return tuple(i for i, s in enumerate(samples) if not s.is_regularisation and s.digest in chosen)
 
 
 def _encode_pictures(

@@ -266,6 +266,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _may_be_transparent(image: Image.Image) -> bool:
+    if image.mode.startswith(("F", "I")):  # Pillow has no transparency for wide pixels
+        return False
     return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 

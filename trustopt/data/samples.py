@@ -117,8 +117,8 @@ class ImageSet:
             lines[0] += f", {regularisation} regularisation images"
         if masked:
             lines[0] += f", {masked} with a mask"
-        lines += [f"skipped {note.file}: {note.text}" for note in self.skipped]
-        lines += [f"{note.file}: {note.text}" for note in self.notes]
+        lines += [f"skipped {line}" for line in _grouped(self.skipped, most=20)]
+        lines += _grouped(self.notes, most=5)
         return "\n".join(lines + self._caption_help(training))
 
     def _caption_help(self, training: Sequence[Sample]) -> list[str]:
@@ -206,6 +206,14 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """Return the first names and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _grouped(notes: Sequence[FileNote], most: int) -> list[str]:
+    """Return one line for each different text, with its files."""
+    files: dict[str, list[str]] = {}
+    for note in notes:
+        files.setdefault(note.text, []).append(note.file)
+    return [f"{listed(names, most)}: {text}" for text, names in files.items()]
 
 
 def _array_mask(

@@ -309,6 +309,8 @@ def test_report_names_pictures_buckets_and_validation(host):
     assert "images: 4 images" in report
     assert "   64x64      1.00       4" in report
     assert "1 images are held out for validation" in report
+    alone = prepared(image_set_from_arrays(pictures(1)), host, config).report()
+    assert "no image is held out for validation" in alone
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="needs /proc")

@@ -111,6 +111,17 @@ def test_16_bit_greyscale_keeps_its_range():
     assert np.asarray(to_rgb(image))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
+def test_16_bit_with_a_transparent_colour_is_usable(tmp_path):
+    deep = Image.fromarray(np.full((8, 8), 65535, np.uint16))
+    deep.save(tmp_path / "a.png", transparency=0)
+
+    facts = inspect_picture(tmp_path / "a.png")
+    cut = cut_picture(sample_of(tmp_path / "a.png", (8, 8)), place((8, 8), (8, 8)))
+
+    assert not facts.has_alpha
+    assert cut.min() == 255
+
+
 def test_wider_integers_and_floats_are_refused():
     with pytest.raises(UnusablePictureError, match="wider than 16 bits"):
         to_rgb(Image.fromarray(np.array([[0, 70_000]], np.int32)))

@@ -2,6 +2,8 @@ from collections import Counter
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trustopt.data.order import BatchOrder, Entry
 
@@ -48,6 +50,24 @@ def test_a_batch_is_of_one_bucket_and_full():
     for batch in take(order(entries, batch_size=3), 50):
         assert len(batch.picks) == 3
         assert len({entries[pick.sample].groups[pick.view] for pick in batch.picks}) == 1
+
+
+@given(
+    repeats=st.lists(st.integers(1, 3), min_size=3, max_size=12),
+    num_buckets=st.integers(1, 5),
+    batch_size=st.integers(1, 3),
+    count=st.integers(1, 60),
+)
+def test_nothing_is_lost_or_repeated(repeats, num_buckets, batch_size, count):
+    entries = [Entry((i % num_buckets,), n) for i, n in enumerate(repeats)]
+    source = order(entries, batch_size)
+
+    seen = used(take(source, count))
+
+    state = source.state_dict()
+    cursor = state["position"][1]
+    rest = Counter(row[0] for row in state["picks"][cursor:].tolist() + state["waiting"].tolist())
+    assert seen + rest == {i: n * source.epoch for i, n in enumerate(repeats)}
 
 
 def test_views_take_turns():

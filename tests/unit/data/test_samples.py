@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from trustopt.data.samples import Sample, image_set_from_arrays
+from trustopt.data.samples import FileNote, Sample, image_set_from_arrays
 
 
 def grey(value, shape=(8, 12, 3)):
@@ -103,6 +103,22 @@ def test_report_helps_with_captions():
         not in image_set_from_arrays(images, ["[trigger] cat"], trigger_word="sks").report()
     )
     assert "without any words" in image_set_from_arrays(images).report()
+
+
+def test_report_gathers_files_with_the_same_fate():
+    image_set = image_set_from_arrays([grey(0)], ["a"])
+    skipped = tuple(FileNote(f"{i}.png", "the file is empty") for i in range(22))
+    notes = (
+        FileNote("a.png", "converted"),
+        FileNote("b.png", "read"),
+        FileNote("c.png", "converted"),
+    )
+
+    lines = replace(image_set, skipped=skipped, notes=notes).report().splitlines()
+
+    assert lines[1].startswith("skipped 0.png, 1.png, ")
+    assert lines[1].endswith("19.png and 2 more: the file is empty")
+    assert lines[2:] == ["a.png, c.png: converted", "b.png: read"]
 
 
 def test_regularisation_pictures_are_marked_and_counted():

@@ -81,7 +81,7 @@ def run_job(job: Job) -> RunResult:
         seed=job.config.seed,
         progress=job.hooks.on_stage,
     )
-    job.hooks.on_report(dataset.report())
+    job.hooks.on_report(dataset.report(job.config.batch_size))
     run = build_run(job, dataset, adapters)
     fingerprint = fingerprint_of(job)
     folder = open_folder(job, run, fingerprint)

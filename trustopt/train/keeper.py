@@ -2,8 +2,10 @@
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from ..config import JobConfig
@@ -44,6 +46,7 @@ class Keeper:
             "epoch": report.epoch,
             "seconds": report.seconds,
             "skipped": int(report.skipped),
+            **loss_by_level(report),
             **{f"opt/{name}": value for name, value in report.signals.items()},
         }
         if self.validation is not None and is_due(report.step, job.validate_every, job.steps):
@@ -128,6 +131,17 @@ class Keeper:
             "result.json",
             {"status": "interrupted", "step": self.run.step, "error": kind, "time": time.time()},
         )
+
+
+def loss_by_level(report: StepReport) -> dict[str, float]:
+    """Return the step's mean loss in each tenth of the noise levels that it drew.
+
+    The loss of a step says mostly which noise levels were drawn; these say how training goes.
+    """
+    tenths: dict[int, list[float]] = defaultdict(list)
+    for level, loss in zip(report.levels, report.sample_losses, strict=True):
+        tenths[min(int(level * 10), 9)].append(loss)
+    return {f"loss_bin/{tenth}": fmean(losses) for tenth, losses in sorted(tenths.items())}
 
 
 def trainer_options(job: JobConfig) -> dict[str, Any]:

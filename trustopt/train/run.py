@@ -131,7 +131,8 @@ def check(job: Job) -> AdapterSet:
     )
     layers = select_layers(job.host.layers(), config.adapter, job.host.family)
     generator = torch.Generator().manual_seed(config.seed)
-    adapters = build_adapters(layers, config.adapter, generator)
+    # On the device from the start: optimizer and average keep their state where weights are.
+    adapters = build_adapters(layers, config.adapter, generator, device=job.host.device)
     # A trial optimizer on one small tensor finds a wrong name, option or missing package now.
     trial = [torch.nn.Parameter(torch.zeros(1))]
     build_optimizer(config.optimizer.name, trial, lr=config.lr, options=config.optimizer.options)

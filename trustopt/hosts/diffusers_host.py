@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from ..host import Conditioning, Family, LatentDistribution, LayerShape, Prediction, Prompt
 from .flux import FluxDenoiser
 from .insertion import inserted, trainable_layers
-from .names import Part
+from .names import Names, Part
 from .sdxl import SDXLDenoiser
 from .text import FluxText, SDXLText
 
@@ -62,8 +62,12 @@ class DiffusersHost:
         self._denoiser = denoiser
         self._in_session = False
         self._trains_text = False
-        for module in self._modules():
+        for module in (self.network, self.vae, *text.models.values()):
             module.requires_grad_(False).train(False)
+        # Asked once: inside a session, adapters stand where the layers were.
+        self._places = {"": denoiser.names, **{te: _text_names(te, text) for te in text.trainable}}
+        self._layers = self._find_layers()
+        self._identity = self._identify()
 
     @property
     def network(self) -> nn.Module:
@@ -72,22 +76,11 @@ class DiffusersHost:
 
     def identity(self) -> Mapping[str, str]:
         """Return name, family, and hashes of a few weights of network, VAE and encoders."""
-        encoders = " ".join(f"{_fingerprint(m)}" for m in self.text.models.values())
-        return {
-            "name": self.model_name,
-            "family": self.family,
-            "network": _fingerprint(self.network),
-            "vae": f"{_fingerprint(self.vae)} float32",
-            "text_encoders": f"{encoders} {str(self.dtype).removeprefix('torch.')}",
-        }
+        return self._identity
 
     def layers(self) -> Mapping[str, LayerShape]:
         """Return every layer that may carry an adapter, sorted by canonical name."""
-        shapes = trainable_layers(self.network, self._denoiser.names)
-        for encoder in self.text.trainable:
-            names = self._text_names(encoder)
-            shapes |= trainable_layers(self.text.models[encoder], names)
-        return dict(sorted(shapes.items()))
+        return self._layers
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> LatentDistribution:
@@ -115,10 +108,14 @@ class DiffusersHost:
 
     def encode_prompts(self, captions: Sequence[str]) -> list[Prompt]:
         """Encode captions one by one; in a session that trains the encoders, with gradient."""
-        self._place(text=True)
-        with torch.set_grad_enabled(self._trains_text):
-            prompts = [self.text.encode(caption) for caption in captions]
-            return [{key: x.to("cpu", self.dtype) for key, x in p.items()} for p in prompts]
+        self._place(network=self._in_session, text=True)
+        with torch.set_grad_enabled(self._trains_text and torch.is_grad_enabled()):
+            prompts: list[Prompt] = [
+                {key: x.to("cpu", self.dtype) for key, x in self.text.encode(caption).items()}
+                for caption in captions
+            ]
+        self._place(network=self._in_session, text=self._trains_text or not self._in_session)
+        return prompts
 
     @contextmanager
     def session(self, adapters: Mapping[str, nn.Module], *, checkpointing: bool) -> Iterator[None]:
@@ -131,15 +128,14 @@ class DiffusersHost:
         if self._in_session:
             raise RuntimeError(f"{self.model_name} is being trained already: end that session")
         groups = self._by_module(adapters)
-        self._place(text=bool(groups.keys() - {""}))
+        trains_text = bool(groups.keys() - {""})
+        self._place(network=True, text=trains_text)
         with ExitStack() as undo:
             undo.callback(setattr, self, "_in_session", False)
             undo.callback(setattr, self, "_trains_text", False)
-            self._in_session, self._trains_text = True, bool(groups.keys() - {""})
+            self._in_session, self._trains_text = True, trains_text
             for key, group in groups.items():
-                module = self.text.models[key] if key else self.network
-                names = self._text_names(key) if key else self._denoiser.names
-                undo.enter_context(inserted(module, names, group))
+                undo.enter_context(inserted(self._module(key), self._places[key], group))
             if checkpointing:
                 undo.callback(self.network.disable_gradient_checkpointing)  # pyright: ignore
                 self.network.enable_gradient_checkpointing(_checkpoint)  # pyright: ignore
@@ -152,29 +148,46 @@ class DiffusersHost:
         Outside a session it is the base model that runs.
         """
         if not self._in_session:
-            self._place(text=False)
+            self._place(network=True, text=False)
         noised, sigma = noised.to(self.device), sigma.to(self.device)
         return self._denoiser(noised, sigma, conditioning, self.dtype).float()
 
-    def _modules(self) -> list[nn.Module]:
-        return [self.network, self.vae, *self.text.models.values()]
-
-    def _place(self, *, text: bool) -> None:
+    def _place(self, *, network: bool, text: bool) -> None:
         """Bring what is about to run to the device, and what can wait to main memory."""
         if self.device.type == "cpu":
             return
+        self.network.to(self.device if network else "cpu")
         for model in self.text.models.values():
             model.to(self.device if text else "cpu")
-        self.network.to(self.device if self._in_session or not text else "cpu")
+
+    def _find_layers(self) -> dict[str, LayerShape]:
+        shapes: dict[str, LayerShape] = {}
+        for key, names in self._places.items():
+            shapes |= trainable_layers(self._module(key), names)
+        return dict(sorted(shapes.items()))
+
+    def _identify(self) -> dict[str, str]:
+        encoders = " ".join(_fingerprint(model) for model in self.text.models.values())
+        return {
+            "name": self.model_name,
+            "family": self.family,
+            "prediction": self.prediction,
+            "network": _fingerprint(self.network),
+            "vae": f"{_fingerprint(self.vae)} float32",
+            "text_encoders": f"{encoders} {str(self.dtype).removeprefix('torch.')}",
+        }
+
+    def _module(self, key: str) -> nn.Module:
+        """Return a text encoder, or the network under the empty key."""
+        return self.text.models[key] if key else self.network
 
     def _by_module(self, adapters: Mapping[str, nn.Module]) -> dict[str, dict[str, nn.Module]]:
         """Return adapters by text encoder, the network's under the empty key."""
-        known = self.layers()
-        unknown = [name for name in adapters if name not in known]
+        unknown = [name for name in adapters if name not in self._layers]
         if unknown:
             raise ValueError(
                 f"{self.model_name} ({self.family}) has no layer {unknown[0]!r} "
-                f"({len(unknown)} such names); its layers are what layers() returns"
+                f"({len(unknown)} such names): its layers are what layers() returns"
             )
         groups: dict[str, dict[str, nn.Module]] = {}
         for name, adapter in adapters.items():
@@ -183,17 +196,18 @@ class DiffusersHost:
             groups.setdefault(key, {})[name] = adapter
         return groups
 
-    def _text_names(self, encoder: str) -> dict[str, tuple[Part, ...]]:
-        """Return where the linear layers of a CLIP's transformer are.
 
-        transformers 5 dropped the ``text_model`` level of ``CLIPTextModel``; the name keeps it.
-        """
-        names = {}
-        for path, module in self.text.models[encoder].named_modules():
-            if isinstance(module, nn.Linear) and any(part in path for part in _TEXT_LAYER):
-                name = f"{encoder}.text_model.{path.removeprefix('text_model.')}"
-                names[name] = (Part(path),)
-        return names
+def _text_names(encoder: str, text: SDXLText | FluxText) -> Names:
+    """Return where the linear layers of a CLIP's transformer are.
+
+    transformers 5 dropped the ``text_model`` level of ``CLIPTextModel``; the name keeps it.
+    """
+    names = {}
+    for path, module in text.models[encoder].named_modules():
+        if isinstance(module, nn.Linear) and any(part in path for part in _TEXT_LAYER):
+            name = f"{encoder}.text_model.{path.removeprefix('text_model.')}"
+            names[name] = (Part(path),)
+    return names
 
 
 def _checkpoint(function: Any, *args: Any) -> Any:

@@ -10,10 +10,16 @@ from torch import Tensor, nn
 
 from .checkpoint import read_weights
 from .layouts.family import FluxModel, SDXLModel
-from .layouts.flux import FluxLayout
+from .layouts.flux import FLUX_TRANSFORMER, FluxLayout
 from .layouts.text import ClipLayout, T5Layout
 from .layouts.unet import SIZE_EMBEDDING, UNetLayout
 from .modules import build_clip, build_flux, build_t5, build_unet, build_vae
+from .names import Names, flux_names, unet_names
+
+Configs = Mapping[str, dict[str, Any]]
+AllWeights = Mapping[str, dict[str, Tensor]]
+Loaded = tuple[SDXLModel | FluxModel, dict[str, nn.Module]]
+"""A model's layouts, and its modules by component."""
 
 _SDXL_PARTS = {
     "unet": "unet",
@@ -63,13 +69,17 @@ def read_folder(
     return *_flux(configs, weights, dtype), schedule
 
 
-def _sdxl(
-    configs: Mapping[str, dict[str, Any]],
-    weights: Mapping[str, dict[str, Tensor]],
-    dtype: torch.dtype,
-) -> tuple[SDXLModel, dict[str, nn.Module]]:
+def _sdxl(configs: Configs, weights: AllWeights, dtype: torch.dtype) -> Loaded:
+    try:
+        unet = unet_layout(configs["unet"])
+        _check_structure(unet_names(unet), weights["unet"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the UNet is a variant of SDXL that cannot be trained here ({error}): "
+            "give a model of SDXL's own structure"
+        ) from error
     model = SDXLModel(
-        unet=unet_layout(configs["unet"]),
+        unet=unet,
         clip_l=_clip_layout(configs["clip_l"], projection=False, pad_with_end=True),
         clip_g=_clip_layout(configs["clip_g"], projection=True, pad_with_end=False),
     )
@@ -81,22 +91,25 @@ def _sdxl(
     }
 
 
-def _flux(
-    configs: Mapping[str, dict[str, Any]],
-    weights: Mapping[str, dict[str, Tensor]],
-    dtype: torch.dtype,
-) -> tuple[FluxModel, dict[str, nn.Module]]:
-    t5xxl = configs["t5xxl"]
+def _flux(configs: Configs, weights: AllWeights, dtype: torch.dtype) -> Loaded:
+    try:
+        unet = flux_layout(configs["unet"])
+        _check_structure(flux_names(unet), weights["unet"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the transformer is a variant of FLUX.1 that cannot be trained here ({error}): "
+            "give FLUX.1 dev or schnell, or a model of their structure"
+        ) from error
     model = FluxModel(
-        unet=flux_layout(configs["unet"]),
+        unet=unet,
         clip_l=_clip_layout(configs["clip_l"], projection=False, pad_with_end=True),
-        t5xxl=T5Layout(hidden=t5xxl["d_model"], vocabulary=t5xxl["vocab_size"]),
+        t5xxl=_t5_layout(configs["t5xxl"]),
     )
     return model, {
         "unet": build_flux(configs["unet"], weights["unet"], dtype),
         "vae": build_vae(configs["vae"], weights["vae"]),
         "clip_l": build_clip(configs["clip_l"], weights["clip_l"], dtype, projection=False),
-        "t5xxl": build_t5(t5xxl, weights["t5xxl"], dtype),
+        "t5xxl": build_t5(configs["t5xxl"], weights["t5xxl"], dtype),
     }
 
 
@@ -106,30 +119,42 @@ def unet_layout(config: Mapping[str, Any]) -> UNetLayout:
     Raises:
         ValueError: If it is not SDXL's structure, only with other sizes.
     """
-    kinds = zip(config["down_block_types"], config["transformer_layers_per_block"], strict=True)
-    pooled = (config.get("projection_class_embeddings_input_dim") or 0) - SIZE_EMBEDDING
+    levels = zip(config["down_block_types"], config["transformer_layers_per_block"], strict=True)
     layout = UNetLayout(
         latent_channels=config["in_channels"],
         channels=tuple(config["block_out_channels"]),
-        depths=tuple(depth if kind.startswith("CrossAttn") else 0 for kind, depth in kinds),
+        depths=tuple(depth if kind.startswith("CrossAttn") else 0 for kind, depth in levels),
         head_dim=config["block_out_channels"][-1] // config["attention_head_dim"][-1],
         context_dim=config["cross_attention_dim"],
-        pooled_dim=pooled,
+        pooled_dim=config["projection_class_embeddings_input_dim"] - SIZE_EMBEDDING,
         resnets=config["layers_per_block"],
     )
     differing = [k for k, v in layout.diffusers_config().items() if config.get(k) != v]
     if differing:
-        raise ValueError(
-            f"the UNet is a variant of SDXL that cannot be trained here (it differs in "
-            f"{', '.join(differing)}): give a model of SDXL's own structure"
-        )
+        raise ValueError(f"other {', '.join(differing)}")
     return layout
 
 
+def _check_structure(names: Names, weights: Mapping[str, Tensor]) -> None:
+    """Compare the table of the layout with what there are weights of.
+
+    Raises:
+        ValueError: If they name different modules.
+    """
+    expected = {part.module for parts in names.values() for part in parts}
+    differing = expected ^ {name.rpartition(".")[0] for name in weights}
+    if differing:
+        raise ValueError(f"other modules, such as {min(differing)}")
+
+
 def flux_layout(config: Mapping[str, Any]) -> FluxLayout:
-    """Return the layout of a diffusers FLUX transformer."""
-    return FluxLayout(
-        latent_channels=config["in_channels"] // 4,
+    """Return the layout of a diffusers FLUX transformer.
+
+    Raises:
+        ValueError: If it takes more than noised latents, as Fill, Canny and Depth do.
+    """
+    layout = FluxLayout(
+        latent_channels=FLUX_TRANSFORMER.latent_channels,
         hidden=config["attention_head_dim"] * config["num_attention_heads"],
         head_dim=config["attention_head_dim"],
         axes_dim=tuple(config["axes_dims_rope"]),
@@ -139,6 +164,9 @@ def flux_layout(config: Mapping[str, Any]) -> FluxLayout:
         pooled_dim=config["pooled_projection_dim"],
         guidance=config["guidance_embeds"],
     )
+    if config["in_channels"] != layout.patch_channels:
+        raise ValueError(f"{config['in_channels']} instead of {layout.patch_channels} inputs")
+    return layout
 
 
 def _clip_layout(config: Mapping[str, Any], *, projection: bool, pad_with_end: bool) -> ClipLayout:
@@ -151,6 +179,17 @@ def _clip_layout(config: Mapping[str, Any], *, projection: bool, pad_with_end: b
         vocabulary=config["vocab_size"],
         pad_with_end=pad_with_end,
         positions=config["max_position_embeddings"],
+    )
+
+
+def _t5_layout(config: Mapping[str, Any]) -> T5Layout:
+    return T5Layout(
+        hidden=config["d_model"],
+        heads=config["num_heads"],
+        head_dim=config["d_kv"],
+        mlp=config["d_ff"],
+        layers=config["num_layers"],
+        vocabulary=config["vocab_size"],
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from .tokenizers import find_clip_tokenizer, find_t5_tokenizer
 
 FLUX_DEV_SHIFT = 1.15
 """mu of FLUX.1-dev at 1024 x 1024 pixels, the value ComfyUI uses at every size."""
+
+SCHNELL_TOKENS = 256
+"""Length of texts in FLUX.1-schnell's training; dev has 512."""
 
 _PART_NAMES = {
     "unet": "network",
@@ -55,6 +59,7 @@ def load_checkpoint(
     device: torch.device | str = "cpu",
     files: Sequence[str | Path] = (),
     tokenizers: str | Path | None = None,
+    t5_tokens: int | None = None,
 ) -> DiffusersHost:
     """Return a host for an SDXL or FLUX.1 model on disk; nothing is downloaded.
 
@@ -67,6 +72,8 @@ def load_checkpoint(
             CLIP-L, CLIP-G, T5. FLUX's checkpoints usually hold the network alone.
         tokenizers: A folder that holds tokenizers (ComfyUI's own, or a diffusers model), for
             checkpoints; None looks into Hugging Face's cache.
+        t5_tokens: FLUX: length every caption is filled up or cut to; None is the length the
+            model was made with, 512 for dev and 256 for schnell.
 
     Raises:
         ValueError: If the path is missing, the model is neither SDXL nor FLUX.1, or a part or
@@ -80,9 +87,11 @@ def load_checkpoint(
                 "part inside the folder, or give a .safetensors checkpoint"
             )
         model, modules, schedule = read_folder(path, dtype)
+        model = _with_t5_tokens(model, t5_tokens)
         return _host(model, modules, schedule, path.name, device, Path(tokenizers or path))
     model, parts, schedule = _read_files(path, [Path(file) for file in files])
     modules = build_modules(model, parts, dtype)
+    model = _with_t5_tokens(model, t5_tokens)
     folder = Path(tokenizers) if tokenizers else None
     return _host(model, modules, schedule, path.name, device, folder)
 
@@ -116,6 +125,17 @@ def _read_files(
                 "with: give the file its authors publish"
             )
     return model, parts, _schedule(flags)
+
+
+def _with_t5_tokens(model: SDXLModel | FluxModel, tokens: int | None) -> SDXLModel | FluxModel:
+    """Return the layouts with the length of T5's texts set."""
+    if isinstance(model, SDXLModel):
+        return model
+    if tokens is None:
+        tokens = model.t5xxl.tokens if model.unet.guidance else SCHNELL_TOKENS
+    if tokens < 1:
+        raise ValueError(f"t5_tokens must be at least 1, got {tokens}; 512 is what FLUX.1 dev has")
+    return replace(model, t5xxl=replace(model.t5xxl, tokens=tokens))
 
 
 def _schedule(flags: set[str]) -> dict[str, Any]:

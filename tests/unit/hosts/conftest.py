@@ -18,11 +18,6 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="session", params=["sdxl", "flux"])
-def host(request):
-    return load_tiny(request.param)
-
-
 @pytest.fixture(scope="session")
 def sdxl():
     return load_tiny("sdxl")
@@ -31,6 +26,11 @@ def sdxl():
 @pytest.fixture(scope="session")
 def flux():
     return load_tiny("flux")
+
+
+@pytest.fixture(scope="session", params=["sdxl", "flux"])
+def host(request):
+    return request.getfixturevalue(request.param)
 
 
 class Batch:

@@ -307,6 +307,27 @@ def test_flux_prompts_of_two_lengths_are_refused(flux, make_batch):
         batch.run(flux)
 
 
+def test_asked_in_a_session_the_host_answers_the_same(host):
+    layers, identity = dict(host.layers()), dict(host.identity())
+    with host.session(adapters_of(host).layers, checkpointing=False):
+        assert dict(host.layers()) == layers
+        assert dict(host.identity()) == identity
+
+
+def test_on_an_accelerator_network_and_encoders_take_turns(monkeypatch):
+    host = load_tiny("flux")
+    host.device = torch.device("cuda")
+    places = {}
+    monkeypatch.setattr(
+        torch.nn.Module, "to", lambda module, place: places.__setitem__(type(module), str(place))
+    )
+    network, text = type(host.network), type(host.text.models["te2"])
+    for in_use in ({"network": False, "text": True}, {"network": True, "text": False}):
+        host._place(**in_use)
+        assert places[network] == ("cuda" if in_use["network"] else "cpu")
+        assert places[text] == ("cuda" if in_use["text"] else "cpu")
+
+
 def test_text_encoders_train_through_encode_prompts(sdxl):
     names = [
         "te1.text_model.encoder.layers.0.self_attn.q_proj",

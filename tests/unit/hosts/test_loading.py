@@ -6,8 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from trustopt.hosts.layouts.family import FluxModel
+from trustopt.hosts.layouts.flux import FluxLayout
 from trustopt.hosts.layouts.text import CLIP_L, T5_XXL
-from trustopt.hosts.loading import load_checkpoint, load_tiny
+from trustopt.hosts.loading import _with_t5_tokens, load_checkpoint, load_tiny
 from trustopt.hosts.noise_levels import sdxl_sigmas
 from trustopt.hosts.tiny.weights import tiny_state_dict
 from trustopt.hosts.tokenizers import find_clip_tokenizer, find_t5_tokenizer
@@ -85,12 +87,16 @@ def sdxl_file(parts, **flags):
     }
 
 
+def modules_of(host):
+    return [host.network, host.vae, *host.text.models.values()]
+
+
 def assert_same_model(loaded, made, make_batch):
     """Compare all weights bit for bit, and what comes out of them.
 
     The same numbers at another place in memory may take another path through a matrix product.
     """
-    for ours, theirs in zip(loaded._modules(), made._modules(), strict=True):
+    for ours, theirs in zip(modules_of(loaded), modules_of(made), strict=True):
         ours, theirs = ours.state_dict(), theirs.state_dict()
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -186,7 +192,7 @@ def test_a_diffusers_folder_is_the_model_saved_in_it(hosts, make_batch, tmp_path
     assert loaded.family == family
     if family == "flux":
         assert len(loaded.encode_prompts(["cat"])[0]["context"]) == 512
-        loaded.text.t5xxl.layout = made.text.t5xxl.layout  # a folder does not say 64 tokens
+        loaded = load_checkpoint(tmp_path, dtype=torch.float32, t5_tokens=64)
     assert_same_model(loaded, made, make_batch)
 
 
@@ -295,12 +301,15 @@ def test_folders_that_lack_something_are_refused(hosts, tmp_path):
     refused(folder, "takes no further files", files=[folder / "x.safetensors"])
 
     config = json.loads((folder / "unet" / "config.json").read_text())
-    (folder / "unet" / "config.json").write_text(json.dumps(config | {"time_cond_proj_dim": 256}))
     (folder / "unet" / "config.json").write_text(
         json.dumps(config | {"addition_embed_type": "text"})
     )
-    refused(folder, r"a variant of SDXL .* \(it differs in addition_embed_type\)")
+    refused(folder, r"a variant of SDXL .* \(other addition_embed_type\)")
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"layers_per_block": 1}))
+    refused(folder, r"a variant of SDXL .* \(other modules, such as down_blocks\.0\.resnets\.1")
+    del config["projection_class_embeddings_input_dim"]
     (folder / "unet" / "config.json").write_text(json.dumps(config))
+    refused(folder, r"a variant of SDXL .* \('projection_class_embeddings_input_dim'\)")
 
     for file in (folder / "vae").glob("*.safetensors"):
         file.unlink()
@@ -313,6 +322,22 @@ def test_folders_that_lack_something_are_refused(hosts, tmp_path):
     refused(folder, "is no JSON object")
     (folder / "model_index.json").write_text("{")
     refused(folder, "cannot be read")
+
+
+def test_a_folder_of_a_flux_with_other_inputs_is_refused(hosts, tmp_path):
+    folder = save_folder(hosts["flux"], tmp_path)
+    config = json.loads((folder / "transformer" / "config.json").read_text())
+    (folder / "transformer" / "config.json").write_text(json.dumps(config | {"in_channels": 384}))
+    refused(folder, r"a variant of FLUX\.1 .* \(384 instead of 64 inputs\)")
+
+
+@pytest.mark.parametrize(("guidance", "expected"), [(True, 512), (False, 256)])
+def test_the_length_of_flux_prompts_is_the_models_own(guidance, expected):
+    model = FluxModel(unet=FluxLayout(guidance=guidance))
+    assert _with_t5_tokens(model, None).t5xxl.tokens == expected
+    assert _with_t5_tokens(model, 128).t5xxl.tokens == 128
+    with pytest.raises(ValueError, match="t5_tokens must be at least 1, got 0"):
+        _with_t5_tokens(model, 0)
 
 
 def test_damaged_weights_are_told(hosts, tmp_path):

@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..trustopt.config import OptimizerConfig
-from ..trustopt.optim import OPTIMIZERS, OptimizerSpec, Option, find_optimizer, resolve_options
+from ..trustopt.optim import OPTIMIZERS, OptimizerSpec, Option, resolve_options
 from .io_types import CATEGORY, OptimizerSocket
 from .widgets import auto_float, chosen
 
@@ -13,20 +13,32 @@ PLANNED = ("trust_level", "weight_decay")
 """Options that the plan decides unless the user does."""
 
 
+def lr_widget(spec: OptimizerSpec) -> Any:
+    """Return the widget of an optimizer's learning rate.
+
+    It is one of the optimizer's own: widgets are saved by position, so one that stood after the
+    list would move whenever an optimizer gets a new option.
+    """
+    start = "" if spec.suggested_lr is None else f" Its author starts at {spec.suggested_lr:g}."
+    return auto_float(
+        "lr",
+        f"Learning rate.{start} auto takes the plan's, as this optimizer adapts it.",
+        most=100.0,
+        step=1e-7,
+    )
+
+
 def option_widget(option: Option) -> Any:
     """Return the widget of one option of an optimizer."""
-    if option.kind == "choice":
-        return io.Combo.Input(
-            option.name,
-            options=list(option.choices),
-            default=option.default,
-            tooltip=option.tooltip,
-        )
-    if option.kind == "bool":
-        return io.Boolean.Input(option.name, default=option.default, tooltip=option.tooltip)
+    common = {"tooltip": option.tooltip, "optional": True}
     if option.name in PLANNED:
         most = 1.0 if option.maximum is None else option.maximum
         return auto_float(option.name, option.tooltip, most=most, step=option.step or 0.01)
+    if option.kind == "choice":
+        choices = list(option.choices)
+        return io.Combo.Input(option.name, options=choices, default=option.default, **common)
+    if option.kind == "bool":
+        return io.Boolean.Input(option.name, default=option.default, **common)
     number = io.Int.Input if option.kind == "int" else io.Float.Input
     return number(
         option.name,
@@ -34,7 +46,7 @@ def option_widget(option: Option) -> Any:
         min=option.minimum,
         max=option.maximum,
         step=option.step,
-        tooltip=option.tooltip,
+        **common,
     )
 
 
@@ -57,17 +69,12 @@ class Optimizer(io.ComfyNode):
             "family by muooon, or a common one to compare with.",
             search_aliases=["AutoTrustGO", "Emo", "EmoNavi", "AdamW", "Lion", "Prodigy"],
             inputs=[
-                # Before the list: widgets are saved by position, and those after it move.
-                auto_float(
-                    "lr",
-                    "Learning rate. auto takes the plan's, as this optimizer adapts it.",
-                    most=100.0,
-                    step=1e-7,
-                ),
                 io.DynamicCombo.Input(
                     "optimizer",
                     options=[
-                        io.DynamicCombo.Option(name, [option_widget(o) for o in spec.options])
+                        io.DynamicCombo.Option(
+                            name, [lr_widget(spec), *map(option_widget, spec.options)]
+                        )
                         for name, spec in OPTIMIZERS.items()
                     ],
                     tooltip="\n".join(list_entry(spec) for spec in OPTIMIZERS.values()),
@@ -87,12 +94,11 @@ class Optimizer(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, optimizer: dict[str, Any], lr: float = -1.0) -> io.NodeOutput:
+    def execute(cls, optimizer: dict[str, Any]) -> io.NodeOutput:
         options = dict(optimizer)
         name = options.pop("optimizer")
-        planned = chosen({key: options.pop(key) for key in PLANNED if key in options})
-        options |= planned
-        resolve_options(name, options)
-        return io.NodeOutput(
-            OptimizerConfig(name=find_optimizer(name).name, options=options, **chosen({"lr": lr}))
-        )
+        on_auto = {key: options.pop(key) for key in ("lr", *PLANNED) if key in options}
+        options |= chosen(on_auto)
+        lr = options.pop("lr", None)
+        resolve_options(name, options)  # refuses bad values here, on the node that has them
+        return io.NodeOutput(OptimizerConfig(name=name, lr=lr, options=options))

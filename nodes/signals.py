@@ -42,9 +42,9 @@ class SignalPreview(io.ComfyNode):
                 io.String.Input(
                     "saved_runs",
                     default="",
-                    multiline=True,
                     optional=True,
-                    tooltip="Names of earlier runs, one a line: folders in output/trustopt.",
+                    tooltip="Names of earlier runs to compare with, such as 'first, second': "
+                    "folders in output/trustopt.",
                 ),
                 io.String.Input(
                     "series",
@@ -139,8 +139,8 @@ def gather(connected: dict[str, Signals], saved_runs: str) -> list[Signals]:
 
 
 def run_names(text: str) -> list[str]:
-    """Return the names in a text, one a line."""
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    """Return the names in a text, separated by commas, which no run's name holds."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def signals_file(name: str) -> Path:

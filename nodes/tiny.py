@@ -5,6 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..trustopt.plan import FAMILIES
+from .bridge.tiny import load_tiny
 from .io_types import CATEGORY
 
 
@@ -38,7 +39,5 @@ class TinyModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, family: Any) -> io.NodeOutput:
-        from .bridge.tiny import load_tiny
-
         tiny = load_tiny(family)
         return io.NodeOutput(tiny.model, tiny.clip, tiny.vae)

@@ -1,19 +1,21 @@
 """What the trainer node does, from its inputs to its outputs: ``train_lora``, top to bottom."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import comfyui_version
 from comfy.cli_args import args
 from comfy_api.latest import io
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..trustopt import __version__
 from ..trustopt.config import JobConfig, OptimizerConfig
 from ..trustopt.data import ImageSet
 from ..trustopt.host import Family
 from ..trustopt.plan import TrainPlan
+from ..trustopt.plan.report import duration
 from ..trustopt.signals.table import Signals
 from ..trustopt.train.plan_job import resolve
 from ..trustopt.train.run import Job, RunResult, run_job
@@ -25,8 +27,6 @@ from .messages import show_text
 from .objective import ObjectiveChoice
 from .places import output_folders
 from .runs import note_end
-
-logger = logging.getLogger("trustopt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def train_lora(request: TrainRequest) -> Trained:
 
     Raises:
         ValueError: For input that cannot work, before any encoding or training.
-        RuntimeError: If ComfyUI does not understand every layer of the saved file.
+        RuntimeError: If the saved file is not what was trained, or loads in part.
         InterruptProcessingException: If the user pressed Stop; what was trained is saved.
     """
     host = ComfyHost(request.model, request.clip, request.vae)
@@ -97,6 +97,7 @@ def train_lora(request: TrainRequest) -> Trained:
         folders=output_folders(),
         hooks=view.hooks(),
         notes=notes_of(request, config),
+        private=args.disable_metadata,  # ComfyUI's switch for files without prompt and workflow
         resume=request.resume,
     )
     with view.following():
@@ -105,7 +106,7 @@ def train_lora(request: TrainRequest) -> Trained:
     note_end(request.node.node_id, result.lora, complete=result.status == "finished")
     lora = load_file(result.lora)
     applied = apply_lora(request.model, request.clip, lora, 1.0)
-    require_all_layers(applied, result)
+    require_good(result, applied)
     show_text(closing_line(result, applied), request.node.node_id)
     return Trained(lora=lora, applied=applied, result=result)
 
@@ -124,26 +125,24 @@ def check_family(plan: TrainPlan, family: Family) -> None:
 
 
 def notes_of(request: TrainRequest, config: JobConfig) -> dict[str, Any]:
-    """Return what goes into the LoRA's metadata besides the job; no graph if the user wants none.
-
-    ComfyUI's ``--disable-metadata`` keeps prompts and workflows out of files.
-    """
-    plan = request.plan
-    notes: dict[str, Any] = {
-        "plan": plan.to_dict(),
-        "resolved": resolve(plan, config.optimizer).to_dict(),
+    """Return what goes into the LoRA's metadata besides the job."""
+    resolved = resolve(request.plan, config.optimizer)
+    return {
+        "plan": {**request.plan.to_dict(), "resolved": resolved.to_dict()},
+        "versions": {"comfyui": comfyui_version.__version__, "trustopt": __version__},
+        "prompt": request.node.prompt,
+        "workflow": request.node.workflow,
     }
-    if not args.disable_metadata:
-        notes |= {"prompt": request.node.prompt, "workflow": request.node.workflow}
-    return {name: value for name, value in notes.items() if value is not None}
 
 
-def require_all_layers(applied: AppliedLora, result: RunResult) -> None:
-    """Refuse to call a LoRA trained that ComfyUI would apply in part.
+def require_good(result: RunResult, applied: AppliedLora) -> None:
+    """Refuse to call a LoRA trained that says something else in its file, or loads in part.
 
     Raises:
-        RuntimeError: If layers of the file fit nothing.
+        RuntimeError: If so; the file stays where it is.
     """
+    if not result.report.ok:
+        raise RuntimeError(result.report.summary())
     if applied.mapped != applied.total:
         raise RuntimeError(
             f"ComfyUI applies {applied.mapped} of the {applied.total} layers of {result.lora}: "
@@ -153,11 +152,10 @@ def require_all_layers(applied: AppliedLora, result: RunResult) -> None:
 
 def closing_line(result: RunResult, applied: AppliedLora) -> str:
     """Return what the node shows after a run."""
-    size = result.lora.stat().st_size / 1e6
     skipped = f", {result.skipped} steps skipped (not finite)" if result.skipped else ""
     return (
-        f"{result.status} at step {result.steps}{skipped}: {result.lora.name}, {size:.1f} MB, "
-        f"{applied.mapped} of {applied.total} layers load"
+        f"{result.status} at step {result.steps} after {duration(result.seconds)}{skipped}\n"
+        f"{result.report.summary()}\n{applied.mapped} of {applied.total} layers load"
     )
 
 

@@ -129,7 +129,8 @@ def check(job: Job) -> AdapterSet:
         multiple=job.host.pixel_multiple,
         seed=config.seed,
     )
-    layers = select_layers(job.host.layers(), config.adapter, job.host.family)
+    # Sorted, so that a seed gives the same initial weights whatever order a host lists layers in.
+    layers = dict(sorted(select_layers(job.host.layers(), config.adapter, job.host.family).items()))
     generator = torch.Generator().manual_seed(config.seed)
     # On the device from the start: optimizer and average keep their state where weights are.
     adapters = build_adapters(layers, config.adapter, generator, device=job.host.device)

@@ -75,7 +75,7 @@ class ComfyHost:
             "name": self.model_name,
             "family": self.family,
             "prediction": self.prediction,
-            "hash": weights_fingerprint(model, sorted(model.injections)),
+            "network": weights_fingerprint(model, sorted(model.injections)),
             "vae": weights_fingerprint(vae.patcher, vae.vae_dtype),
             "text_encoders": weights_fingerprint(
                 clip.patcher, clip.layer_idx, clip.tokenizer_options, hooks_note(clip.patcher)

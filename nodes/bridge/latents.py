@@ -29,20 +29,24 @@ def encode_pixels(vae: Any, model: Any, pixels: Tensor) -> LatentDistribution:
     Raises:
         ValueError: If the VAE's latents are not the network's.
     """
-    network = model.model
-    with torch.inference_mode(True), recorded_deviations(vae) as deviations:
-        mean = vae.encode(pixels.movedim(1, -1))
-        _check(mean, pixels, network.latent_format.latent_channels)
-        mean = mean.to("cpu", torch.float32)
-        std = torch.cat(deviations) if deviations else torch.zeros_like(mean)
-        if std.shape != mean.shape:
-            std = torch.zeros_like(mean)
-        # process_in is affine, so the deviation's scale is the difference of two points.
-        shifted = network.process_latent_in(mean + std)
-        mean = network.process_latent_in(mean)
-        std = shifted - mean
+    with torch.inference_mode(True):
+        # One by one, a picture's latents are the same bits whatever batch it comes in.
+        parts = [_encode(vae, model.model, picture[None]) for picture in pixels]
+        mean, std = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     with torch.inference_mode(False):
         return LatentDistribution(mean=mean.clone(), std=std.clone())
+
+
+def _encode(vae: Any, network: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    with recorded_deviations(vae) as deviations:
+        mean = vae.encode(pixels.movedim(1, -1))
+    _check(mean, pixels, network.latent_format.latent_channels)
+    mean = mean.to("cpu", torch.float32)
+    # One picture gives one deviation; tiles give many.
+    std = deviations[0] if len(deviations) == 1 else torch.zeros_like(mean)
+    # process_in is affine, so the deviation's scale is the difference of two constants.
+    zero, one = (network.process_latent_in(torch.full_like(mean, n)) for n in (0.0, 1.0))
+    return network.process_latent_in(mean), std * (one - zero)
 
 
 @contextmanager

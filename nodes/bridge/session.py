@@ -104,7 +104,6 @@ class TrainingSession:
             self.patcher.remove_injections(_FREEZE)
             self.patcher.remove_injections(_TRAIN)
             for name, device in self._homes.items():
-                self.adapters[name].zero_grad(set_to_none=True)
                 _move(self.adapters[name], device)
 
     def load(self) -> None:
@@ -224,6 +223,7 @@ def _move(adapter: nn.Module, device: torch.device) -> torch.device:
     for module in adapter.modules():
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             if tensor.device.type != "meta" and tensor.device != device:
-                home = tensor.device
+                home, gradient = tensor.device, tensor.grad
                 tensor.data = tensor.data.to(device)
+                tensor.grad = None if gradient is None else gradient.to(device)
     return home

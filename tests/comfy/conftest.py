@@ -44,7 +44,7 @@ def boot_comfyui(path: Path) -> None:
     finally:
         sys.argv = argv
     logging.getLogger().setLevel(logging.WARNING)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # the models are too small for more
     # The pack's own code is deterministic; so the tests may ask for bit-identical samples.
     torch.use_deterministic_algorithms(True, warn_only=True)
 
@@ -68,6 +68,7 @@ else:
     load_bridge()
     load_file("trustopt_test_models", Path(__file__).with_name("models.py"))
     load_file("trustopt_test_reference", Path(__file__).with_name("reference.py"))
+    load_file("trustopt_test_prompts", Path(__file__).with_name("prompts.py"))
 
 
 def pytest_report_header() -> str:
@@ -86,3 +87,21 @@ def nothing_left_behind():
     assert not torch.is_inference_mode_enabled()
     assert torch.is_grad_enabled()
     management.unload_all_models()
+
+
+@pytest.fixture(scope="session")
+def pack_nodes() -> set[str]:
+    """Load the pack's nodes into ComfyUI; return their ids."""
+    load_file("trustopt_test_graph", Path(__file__).with_name("graph.py"))
+    import trustopt_test_graph
+
+    return trustopt_test_graph.load_pack()
+
+
+@pytest.fixture
+def comfyui(pack_nodes, tmp_path):
+    """Return a ComfyUI that runs graphs, its folders below ``tmp_path``."""
+    import trustopt_test_graph
+
+    with trustopt_test_graph.comfyui_in(tmp_path) as graphs:
+        yield graphs

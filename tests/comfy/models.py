@@ -22,14 +22,14 @@ SDXL = {
     "adm_in_channels": 1536 + 40,
     "in_channels": 4,
     "model_channels": 64,
-    "num_res_blocks": [1, 1, 1],
-    "transformer_depth": [0, 1, 2],
-    "channel_mult": [1, 1, 2],
+    "num_res_blocks": [1, 1],
+    "transformer_depth": [0, 1],
+    "channel_mult": [1, 2],
     "transformer_depth_middle": 2,
     "use_linear_in_transformer": True,
     "context_dim": 48,
     "num_head_channels": 32,
-    "transformer_depth_output": [0, 0, 1, 1, 2, 2],
+    "transformer_depth_output": [0, 0, 1, 1],
     "use_temporal_attention": False,
     "use_temporal_resblock": False,
 }
@@ -225,6 +225,8 @@ def train_step(host, adapters: dict, *, checkpointing: bool = True):
 
     Nodes run in inference mode, and so does everything around the session here.
     """
+    for parameter in trained(adapters):
+        parameter.grad = None
     with torch.inference_mode(True):
         noised, sigma, conditioning = batch(host.family)
         target = latents(host.family, 2, seed=9)
@@ -255,9 +257,9 @@ def latents(family: str, count: int = 1, *, side: int = 8, seed: int = 2) -> tor
     return torch.randn(count, CHANNELS[family], side, side, generator=generator)
 
 
-def sample(patcher, family: str, *, steps: int = 2, seed: int = 3) -> torch.Tensor:
+def sample(patcher, family: str, *, given: dict | None = None, steps: int = 2) -> torch.Tensor:
     """Run ComfyUI's KSampler code and return the latents."""
-    one = prompt(family)
+    one, seed = given or prompt(family), 3
     conditions = [[one["context"][None], {"pooled_output": one["pooled"][None]}]]
     empty = torch.zeros(1, CHANNELS[family], 8, 8)
     noise = comfy.sample.prepare_noise(empty, seed)

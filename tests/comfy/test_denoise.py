@@ -168,9 +168,10 @@ def test_size_labels_and_guidance_reach_the_network() -> None:
 
 def test_counts_must_agree() -> None:
     host = host_of(tiny.build("flux"))
-    with host.session({}, checkpointing=False):
-        with pytest.raises(ValueError, match="^a batch needs one prompt and one geometry an image"):
-            host.denoise(tiny.latents("flux", 2), torch.tensor([0.5, 0.5]), one_image("flux"))
+    x, sigma, one = tiny.latents("flux", 2), torch.tensor([0.5, 0.5]), one_image("flux")
+    counts = pytest.raises(ValueError, match=r"^a batch needs one prompt and one geometry an image")
+    with host.session({}, checkpointing=False), counts:
+        host.denoise(x, sigma, one)
 
 
 def test_wrappers_on_the_model_run_and_torch_compile_does_not() -> None:

@@ -65,8 +65,8 @@ def test_model_with_a_lora_trains_on_top_and_keeps_it(family, prepare) -> None:
     assert all(g.norm() > 0 for g in found)
     without, _ = tiny.train_step(host_of(base), adapters)
     assert not torch.allclose(output, without, rtol=1e-3)
-    assert tiny.fingerprint(patcher) == before
     assert torch.equal(tiny.sample(patcher, family), before_sample)
+    assert tiny.fingerprint(patcher) == before
     assert torch.equal(tiny.sample(base, family), untouched)
 
 
@@ -115,9 +115,26 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("prepare", [plain, merged, bypass])
-@pytest.mark.parametrize("name", list(FAILURES))
-@pytest.mark.parametrize("family", ["sdxl", "flux"])
+def fail(host, adapters: dict, *, stop_in_backward: bool) -> None:
+    """Open a session and run forward and backward, one of which fails."""
+    with host.session(adapters, checkpointing=True):
+        output = host.denoise(*tiny.batch(host.family))
+        if stop_in_backward:
+            stop = comfy.model_management.interrupt_current_processing
+            output.register_hook(lambda _: stop(True))
+        output.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "prepare"),
+    [
+        *((family, name, plain) for family in ("sdxl", "flux") for name in FAILURES),
+        ("sdxl", "stop in backward", merged),
+        ("flux", "stop in backward", bypass),
+        ("sdxl", "out of memory", bypass),
+        ("flux", "out of memory", merged),
+    ],
+)
 def test_model_is_the_same_after_a_failure(family, name, prepare) -> None:
     failure, kind = FAILURES[name]
     patcher = prepare(tiny.build(family))
@@ -129,14 +146,7 @@ def test_model_is_the_same_after_a_failure(family, name, prepare) -> None:
     stand_in = adapters[layer].base_layer
 
     with pytest.raises(kind), torch.inference_mode(True):
-        with host.session(adapters, checkpointing=True):
-            output = host.denoise(*tiny.batch(family))
-            if failure == "backward interrupt":
-                output.register_hook(
-                    lambda _: comfy.model_management.interrupt_current_processing(True)
-                )
-            output.sum().backward()
-            raise AssertionError("nothing failed")
+        fail(host, adapters, stop_in_backward=failure == "backward interrupt")
 
     comfy.model_management.interrupt_current_processing(False)
     assert comfy.model_management.in_training is False
@@ -152,9 +162,9 @@ def test_unknown_layer_is_refused_and_nothing_is_left() -> None:
     before = tiny.fingerprint(patcher)
     adapter = tiny.adapters(host_of(patcher), names={"img_in"})["img_in"]
 
+    session = host_of(patcher).session({"no.such.layer": adapter}, checkpointing=True)
     with pytest.raises(ValueError, match=r"^adapters for no\.such\.layer .* fit no layer"):
-        with host_of(patcher).session({"no.such.layer": adapter}, checkpointing=True):
-            raise AssertionError("opened")
+        session.__enter__()
 
     assert tiny.fingerprint(patcher) == before
 
@@ -165,33 +175,31 @@ def test_adapters_made_in_inference_mode_are_refused() -> None:
         adapters = tiny.adapters(host, names={"img_in"})
 
     with pytest.raises(RuntimeError, match="inference mode"):
-        with host.session(adapters, checkpointing=True):
-            raise AssertionError("opened")
+        host.session(adapters, checkpointing=True).__enter__()
 
 
 def test_one_session_at_a_time_and_none_outside() -> None:
     host = host_of(tiny.build("flux"))
     adapters = tiny.adapters(host, names={"img_in"})
-    with host.session(adapters, checkpointing=True):
-        with pytest.raises(RuntimeError, match="already has a session"):
-            with host.session(adapters, checkpointing=True):
-                raise AssertionError("opened twice")
+    refused = pytest.raises(RuntimeError, match="already has a session")
+    with host.session(adapters, checkpointing=True), refused:
+        host.session(adapters, checkpointing=True).__enter__()
     with pytest.raises(RuntimeError, match="no session is open"):
         host.denoise(*tiny.batch("flux"))
 
 
-def test_adapters_keep_their_parameters_and_lose_their_gradients() -> None:
+def test_adapters_stay_the_objects_they_were() -> None:
     host = host_of(tiny.build("sdxl"))
     adapters = tiny.adapters(host, names={"middle_block.1.proj_in"})
-    before = [(id(p), p.device, p.clone()) for p in tiny.trained(adapters)]
+    before = [(id(p), p.device, p.detach().clone()) for p in tiny.trained(adapters)]
     bases = [a.base_layer for a in adapters.values()]
 
-    tiny.train_step(host, adapters)
+    _, gradients = tiny.train_step(host, adapters)
 
     after = tiny.trained(adapters)
     assert [(i, d) for i, d, _ in before] == [(id(p), p.device) for p in after]
     assert all(torch.equal(value, p) for (_, _, value), p in zip(before, after, strict=True))
-    assert all(p.grad is None for p in after)
+    assert all(torch.equal(p.grad, g) for p, g in zip(after, gradients, strict=True))
     assert all(a.base_layer is b for a, b in zip(adapters.values(), bases, strict=True))
 
 

@@ -17,8 +17,6 @@ from ..train.run import Job
 from .job_file import JobFile, settings_of
 
 
-
-
 def prepare_job(file: JobFile) -> tuple[Job, TrainPlan]:
     """Read the pictures, load the model, and make the plan and the job."""
     images = load_images(file)
@@ -70,14 +68,30 @@ def load_images(file: JobFile) -> ImageSet:
 
 
 def load_host(file: JobFile) -> DiffusersHost:
-    """Load the job's base model."""
+    """Load the job's base model.
+
+    Raises:
+        ValueError: If it cannot be used, or is of another family than the file says.
+    """
     table = file.model
     device = choose_device(table.device)
     dtype = choose_dtype(table.dtype, device)
-    if table.path == "tiny":
+    if file.is_tiny:
         assert table.family != "auto", "read_job_file checks it"
         return load_tiny(table.family, device=device, dtype=dtype)
-    return load_checkpoint(file.locate(table.path), device=device, dtype=dtype)
+    host = load_checkpoint(
+        file.locate(table.path),
+        device=device,
+        dtype=dtype,
+        files=[file.locate(path) for path in table.files],
+        tokenizers=file.locate(table.tokenizers) if table.tokenizers else None,
+    )
+    if table.family not in ("auto", host.family):
+        raise ValueError(
+            f"{file.path.name} [model] says family {table.family}, but {host.model_name} is "
+            f"{host.family}: correct it, or leave it auto"
+        )
+    return host
 
 
 def choose_device(name: str) -> torch.device:

@@ -27,8 +27,12 @@ class ModelTable:
 
     path: str = ""
     """A ``.safetensors`` checkpoint, a diffusers folder, or ``tiny``: the embedded demo model."""
+    files: tuple[str, ...] = ()
+    """Files of the parts a checkpoint lacks: VAE, CLIP-L, CLIP-G, T5, in any order."""
+    tokenizers: str = ""
+    """Folder of tokenizers for a checkpoint; empty looks into Hugging Face's cache."""
     family: Literal["auto", "sdxl", "flux"] = "auto"
-    """``auto`` reads it from the file; ``tiny`` needs it."""
+    """``auto`` reads it from the file; the tiny model needs it."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """``auto``: bf16 on a GPU that has it, else fp16 there, fp32 on a CPU."""
     device: str = "auto"
@@ -96,6 +100,8 @@ class OutputTable:
     """Resume although model or pictures differ from the saved run's."""
 
 
+TINY = "tiny"
+
 TABLES: Mapping[str, type] = {
     "model": ModelTable,
     "images": ImagesTable,
@@ -133,6 +139,11 @@ class JobFile:
     def name(self) -> str:
         """Name of the run."""
         return self.output.name or self.path.stem
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether the model is the embedded one."""
+        return self.model.path == TINY
 
     def locate(self, path: str) -> Path:
         """Return a path of the file; a relative one starts at the file's folder."""
@@ -244,7 +255,7 @@ def plan_values(tables: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def check_given(job: JobFile, where: str) -> None:
-    """Check what every job needs, and that folders and model are there.
+    """Check what every job needs, and that the model's files are there.
 
     Raises:
         ValueError: If one is missing; the message says what to write.
@@ -252,14 +263,15 @@ def check_given(job: JobFile, where: str) -> None:
     for table, key in (("model", "path"), ("images", "folder")):
         if not getattr(getattr(job, table), key):
             raise ValueError(f"{where} lacks {key} in [{table}]: name the {table} to train on")
-    if job.model.path == "tiny":
-        if job.model.family == "auto":
-            raise ValueError(f'{where} [model] family must be "sdxl" or "flux" for the tiny model')
-    elif not job.locate(job.model.path).exists():
-        raise ValueError(
-            f"{where} [model] path {job.locate(job.model.path)} does not exist: give a "
-            '.safetensors checkpoint, a diffusers folder, or "tiny"'
-        )
+    if job.is_tiny and job.model.family == "auto":
+        raise ValueError(f'{where} [model] family must be "sdxl" or "flux" for the tiny model')
+    wanted = [] if job.is_tiny else [job.model.path]
+    for path in (*wanted, *job.model.files, *filter(None, [job.model.tokenizers])):
+        if not job.locate(path).exists():
+            raise ValueError(
+                f"{where} [model] {job.locate(path)} does not exist: give a .safetensors "
+                'checkpoint, a diffusers folder, or "tiny"'
+            )
     try:
         check_run_name(job.name)
     except ValueError as error:

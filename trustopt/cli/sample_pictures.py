@@ -20,15 +20,24 @@ class SamplePictures:
         table: Prompts and how to sample them; without prompts nothing is made.
         host: The model that is trained.
         resolution: Side of the pictures where the table names none, pixels.
+
+    Raises:
+        ValueError: If the model cannot make pictures of that size.
     """
 
     def __init__(self, table: SamplesTable, host: DiffusersHost, resolution: int) -> None:
         multiple = host.pixel_multiple
+        for side in (table.width, table.height):
+            if side is not None and (side < multiple or side % multiple):
+                raise ValueError(
+                    f"[samples] width and height must be multiples of {multiple} for "
+                    f"{host.family}, got {side}; left out they are the training resolution"
+                )
+        if table.steps < 1:
+            raise ValueError(f"[samples] steps must be at least 1, got {table.steps}")
+        square = resolution // multiple * multiple
+        self.size = (table.width or square, table.height or square)
         self.table, self.host = table, host
-        self.size = (
-            (table.width or resolution) // multiple * multiple,
-            (table.height or resolution) // multiple * multiple,
-        )
 
     def __call__(self, run: Run, folder: Path, progress: Callable[[int, int], None]) -> None:
         """Make a grid of the run as it is, into its folder; inside the host's session."""

@@ -1,0 +1,43 @@
+"""A job on the tiny model that takes a second or two."""
+
+import pytest
+from PIL import Image
+
+JOB = """
+[model]
+path = "tiny"
+family = "flux"
+device = "cpu"
+
+[images]
+folder = "pictures"
+trigger_word = "zork"
+
+[plan]
+purpose = "style"
+steps = 4
+rank = 2
+targets = "attention"
+resolution = 64
+save_every = 0
+
+[optimizer]
+name = "emonavi"
+
+[samples]
+prompts = ["zork, a red square"]
+steps = 2
+"""
+
+
+@pytest.fixture
+def job_file(tmp_path):
+    """Return the path of a job file beside a folder of three pictures."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name, colour in (("red", (200, 0, 0)), ("green", (0, 200, 0)), ("blue", (0, 0, 200))):
+        Image.new("RGB", (64, 64), colour).save(pictures / f"{name}.png")
+        (pictures / f"{name}.txt").write_text(f"a {name} square", encoding="utf-8")
+    path = tmp_path / "squares.toml"
+    path.write_text(JOB, encoding="utf-8")
+    return path

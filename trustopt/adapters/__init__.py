@@ -17,7 +17,7 @@ from .patch import LayerPatch
 from .read import LoraFile, check_fits, read_lora
 from .resize import resize
 from .settings import LayerSettings
-from .targets import select_layers
+from .targets import is_text_encoder, select_layers
 from .training_record import TrainingRecord
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "build_metadata",
     "check_fits",
     "inspect_lora",
+    "is_text_encoder",
     "read_lora",
     "resize",
     "save_lora",

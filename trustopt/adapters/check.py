@@ -1,7 +1,7 @@
 """Is a saved file good? Read it back and compare it with what was trained."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,11 @@ def self_check(
     problems = [
         *_content_problems(lora, trained, content_hash),
         *(_rounding_problem(name, error, lora.patches[name]) for name, error in errors.items()),
-        *(f"block {block} changes nothing" for block, value in norms.items() if value == 0.0),
+        *(
+            f"block {block} changes nothing"
+            for block, value in norms.items()
+            if value == 0.0 and block != _unread_block(norms, family)
+        ),
     ]
     return SaveReport(
         path=path,
@@ -97,6 +101,12 @@ def self_check(
         worst_layer=worst,
         model_hash=content_hash,
     )
+
+
+def _unread_block(blocks: Iterable[str], family: Family) -> str:
+    """Return the block no gradient reaches: SDXL reads te1 before its last layer; "" if none."""
+    te1 = [block for block in blocks if block.startswith("te1.")]
+    return max(te1, key=lambda block: int(block[4:]), default="") if family == "sdxl" else ""
 
 
 def _content_problems(

@@ -166,16 +166,26 @@ def train_step(run: Run) -> StepReport:
 
 def denoising_losses(run: Run, batch: Batch, draw: Draw) -> Tensor:
     """Return each sample's loss ``(B,)``: run the network on a noised batch and compare."""
-    conditioning = Conditioning(
-        prompts=batch.prompts, geometry=batch.geometry, guidance=run.job.objective.guidance
-    )
+    conditioning = conditioning_of(run, batch)
     if batch.is_regularisation:
         # Prior preservation: such pictures should look to the LoRA as they do to the base model.
         with torch.no_grad(), run.adapters.disabled():
-            base_output = run.host.denoise(draw.noised, draw.sigma, conditioning)
+            base_output = run.host.denoise(draw.noised, draw.sigma, conditioning_of(run, batch))
         draw = replace(draw, target=base_output.float())
     output = run.host.denoise(draw.noised, draw.sigma, conditioning)
     return run.objective.losses(output, draw, batch.masks)
+
+
+def conditioning_of(run: Run, batch: Batch) -> Conditioning:
+    """Return what the network is told besides the noise level: prompts and geometry.
+
+    Captions are encoded here only where the text encoders learn; otherwise the batch has prompts.
+    """
+    return Conditioning(
+        prompts=batch.prompts or run.host.encode_prompts(batch.captions),
+        geometry=batch.geometry,
+        guidance=run.job.objective.guidance,
+    )
 
 
 def set_learning_rate(run: Run) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..adapters import AdapterSet, SaveReport, build_adapters, select_layers
+from ..adapters import AdapterSet, SaveReport, build_adapters, is_text_encoder, select_layers
 from ..config import JobConfig
 from ..data import ImageSet, TrainingSet, check_image_set, prepare
 from ..diffusion import Objective
@@ -80,6 +80,8 @@ def run_job(job: Job) -> RunResult:
         cache_dir=job.folders.cache,
         seed=job.config.seed,
         progress=job.hooks.on_stage,
+        # Text encoders that learn give another prompt at every step.
+        encode_captions=not any(is_text_encoder(name) for name in adapters),
     )
     job.hooks.on_report(dataset.report(job.config.batch_size))
     run = build_run(job, dataset, adapters)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ..data import Batch
-from ..host import Conditioning
-from .loop import Run
+from .loop import Run, conditioning_of
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Places in the schedule each held-out picture is tried at: even tenths, both ends left out."""
@@ -30,11 +29,7 @@ class Validation:
         generator = torch.Generator().manual_seed(self.seed)
         total, count = 0.0, 0
         for batch in self.batches:
-            conditioning = Conditioning(
-                prompts=batch.prompts,
-                geometry=batch.geometry,
-                guidance=run.job.objective.guidance,
-            )
+            conditioning = conditioning_of(run, batch)
             for level in LEVELS:
                 noise = torch.randn(batch.latents.shape, generator=generator)
                 levels = torch.full((len(batch.latents),), level)

@@ -34,6 +34,7 @@ FORMATS = [
     ),
     *(("flux", algorithm, "diffusers") for algorithm in ("lora", "rslora")),
 ]
+TARGETS = {"kohya": "default", "comfy": "full", "diffusers": "full"}
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 1e-2}
 
 
@@ -65,7 +66,7 @@ def applied(patcher, path):
 def test_the_loaded_file_is_the_trained_model(family, algorithm, form, tmp_path) -> None:
     patcher = tiny.build(family)
     host = ComfyHost(patcher, object(), object())
-    adapters = trained_adapters(host, algorithm)
+    adapters = trained_adapters(host, algorithm, targets=TARGETS[form])
     base = output_of(patcher, family, {})
     trained = output_of(patcher, family, adapters)
     assert relative_error([trained], [base]) > 0.01
@@ -104,7 +105,7 @@ def test_every_weight_is_the_one_merge_computes(family, algorithm, form) -> None
     """ComfyUI's arithmetic and ours agree layer by layer; no key is left over."""
     patcher = tiny.build(family)
     host = ComfyHost(patcher, object(), object())
-    adapters = trained_adapters(host, algorithm)
+    adapters = trained_adapters(host, algorithm, targets=TARGETS[form])
     output_of(patcher, family, adapters)
     patches = adapters.patches()
     tensors = to_tensors(patches, form, family)

@@ -5,6 +5,7 @@ walks the model, reads no weight and draws no random number. The adapters' own w
 made here, float32, from the caller's generator.
 """
 
+import importlib.util
 import math
 import sys
 from collections import defaultdict
@@ -18,6 +19,7 @@ from ..config import AdapterConfig
 from ..host import LayerShape
 from .adapter_set import AdapterSet
 from .dropout import DropoutRates, MaskSeed, put_dropout
+from .fast_lora import use_fast_forward
 from .layers import ZERO_FACTORS, DoraLayer, OftLayer
 from .settings import LayerSettings, layer_settings
 
@@ -61,6 +63,8 @@ def build_adapters(
         if rates.any():
             channel_dim = -1 if shape.kind == "linear" else 1
             put_dropout(tuner, rates, seed, number=number, channel_dim=channel_dim)
+        elif config.algorithm in ("lora", "locon", "rslora") and shape.kind == "linear":
+            use_fast_forward(tuner)
     return AdapterSet({name: tuners[name] for name in layers}, layers, config, settings, seed)
 
 
@@ -97,8 +101,10 @@ def import_peft() -> Any:
     try:
         import peft
     except ImportError as error:
+        # An installed one fails, too, if it is older than the transformers beside it.
+        state = "is missing" if importlib.util.find_spec("peft") is None else "is too old"
         raise RuntimeError(
-            f"peft is missing: run  {sys.executable} -m pip install peft  and start again\n"
+            f"peft {state}: run  {sys.executable} -m pip install --upgrade peft  and start again\n"
             f"(importing it said: {error})"
         ) from error
     return peft

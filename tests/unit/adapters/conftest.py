@@ -13,6 +13,15 @@ from trustopt.host import LayerShape
 Table = dict[str, LayerShape]
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny matrices run fastest on one thread, above all beside other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def linear(in_features: int, out_features: int) -> LayerShape:
     return LayerShape(kind="linear", in_features=in_features, out_features=out_features)
 

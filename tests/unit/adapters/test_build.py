@@ -157,14 +157,18 @@ def test_oft_refuses_what_it_cannot_do(pair: dict, setting: str) -> None:
         build_adapters(pair, config, generator())
 
 
-def test_missing_peft_names_the_remedy(pair: dict, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(("installed", "state"), [(True, "is too old"), (False, "is missing")])
+def test_missing_peft_names_the_remedy(
+    pair: dict, installed: bool, state: str, monkeypatch: Any
+) -> None:
     original = builtins.__import__
 
     def without_peft(name: str, *args: Any, **kwargs: Any) -> Any:
         if name == "peft":
-            raise ImportError("No module named 'peft'")
+            raise ImportError("no such name in transformers")
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_peft)
-    with pytest.raises(RuntimeError, match="-m pip install peft"):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed or None)
+    with pytest.raises(RuntimeError, match=f"peft {state}: run .* -m pip install --upgrade peft"):
         build_adapters(pair, AdapterConfig(rank=4), generator())

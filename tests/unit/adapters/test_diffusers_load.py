@@ -27,27 +27,24 @@ def pipeline(host: Any) -> Any:
     """The pipeline class over the host's own network, whose loader is the one users call."""
     import diffusers
 
+    parts = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
     if host.family == "sdxl":
-        parts = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
         return diffusers.StableDiffusionXLPipeline(
             **dict.fromkeys(parts), unet=host.network, add_watermarker=False
         )
-    parts = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
     return diffusers.FluxPipeline(**dict.fromkeys(parts), transformer=host.network)
 
 
 def relative_error(one: torch.Tensor, two: torch.Tensor) -> float:
-    return float((one - two).norm() / two.norm())
+    return float((one - two).detach().norm() / two.detach().norm())
 
 
 @pytest.mark.parametrize(
     ("family", "file_format", "algorithm", "targets"),
     [
-        ("sdxl", "kohya", "lora", "default"),
         ("sdxl", "kohya", "locon", "default"),
-        ("sdxl", "kohya", "rslora", "default"),
         ("flux", "diffusers", "lora", "default"),
-        ("flux", "diffusers", "rslora", "all-linear"),
+        ("flux", "diffusers", "rslora", "full"),
     ],
 )
 def test_the_loaded_file_is_the_trained_model(

@@ -1,6 +1,6 @@
 """From a job file to a job: pictures read, model loaded, plan made."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,10 +17,22 @@ from ..train.run import Job
 from .job_file import JobFile, settings_of
 
 
-def prepare_job(file: JobFile) -> tuple[Job, TrainPlan]:
-    """Read the pictures, load the model, and make the plan and the job."""
-    images = load_images(file)
-    host = load_host(file)
+@dataclass(frozen=True, kw_only=True)
+class PreparedJob:
+    """A job file's job, with the plan it follows."""
+
+    job: Job
+    host: DiffusersHost
+    plan: TrainPlan
+
+
+def prepare_job(file: JobFile) -> PreparedJob:
+    """Read the pictures, load the model, and make the plan and the job.
+
+    Raises:
+        ValueError: If one of them cannot be used.
+    """
+    images, host = load_images(file), load_host(file)
     plan = plan_images(images, family=host.family, purpose=file.purpose, overrides=file.plan)
     output = file.output
     job = Job(
@@ -36,7 +48,7 @@ def prepare_job(file: JobFile) -> tuple[Job, TrainPlan]:
         resume=output.resume,
         anyway=output.anyway,
     )
-    return job, plan
+    return PreparedJob(job=job, host=host, plan=plan)
 
 
 def job_config(file: JobFile, plan: TrainPlan) -> JobConfig:

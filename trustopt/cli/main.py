@@ -10,20 +10,29 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType, ModuleType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from .. import __version__
 from .exit_codes import BAD_INPUT, INTERRUPTED, UNEXPECTED
 
-COMMANDS: Mapping[str, str] = MappingProxyType(
+
+class Command(NamedTuple):
+    """A command's module in this package, and what it does."""
+
+    module: str
+    summary: str
+
+
+COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
-        "demo": "train a tiny model on bundled pictures: a first run with nothing downloaded",
-        "train": "train a LoRA as a job.toml says",
-        "plan": "show the training plan for a folder of pictures, or for a number of them",
-        "bench": "run a benchmark",
+        "demo": Command("demo", "train a tiny model on bundled pictures; downloads nothing"),
+        "train": Command("train", "train a LoRA as a job.toml says"),
+        "plan": Command("plan", "show the training plan for a folder of pictures, or for a number"),
+        "inspect": Command("inspect_lora", "show what is in a LoRA file"),
+        "convert": Command("convert_lora", "write a LoRA in another format, precision or rank"),
+        "bench": Command("bench", "run a benchmark"),
     }
 )
-"""Command, which is also its module's name, and what it does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +65,7 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"trustopt {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
+    for name, (_, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         if name == chosen:
             load_command(name).add_arguments(command)
@@ -73,7 +82,7 @@ class Parser(argparse.ArgumentParser):
 
 def load_command(name: str) -> ModuleType:
     """Import a command's module."""
-    return importlib.import_module(f".{name}", __package__)
+    return importlib.import_module(f".{COMMANDS[name].module}", __package__)
 
 
 def report(error: Exception) -> int:

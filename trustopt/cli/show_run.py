@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 from PIL import Image
 
@@ -17,13 +16,8 @@ from ..train.run import Job, RunResult, run_job
 from .progress import Display, open_display
 from .stopping import StopRequest
 
-
-class SampleMaker(Protocol):
-    """Makes pictures while a run goes."""
-
-    def __call__(self, run: Run, folder: Path, progress: Callable[[int, int], None]) -> None:
-        """Make pictures of the run as it is, into its folder."""
-        ...
+SampleMaker = Callable[[Run, Path, Callable[[int, int], None]], None]
+"""Makes pictures of a run as it is: the run, its folder, and whom to tell (done, total)."""
 
 
 def run_shown(job: Job, samples: SampleMaker) -> RunResult:

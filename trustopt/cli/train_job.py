@@ -16,9 +16,11 @@ def train(file: JobFile) -> int:
     Raises:
         ValueError: If something in the job cannot work, before any work.
     """
-    job, plan = prepare_job(file)
-    print(plan_report(job, plan), flush=True)
-    result = run_shown(job, SamplePictures(file.samples, job.host, job.config.data.resolution))
+    prepared = prepare_job(file)
+    job, host = prepared.job, prepared.host
+    samples = SamplePictures(file.samples, host, job.config.data.resolution)
+    print(plan_report(job, prepared.plan), flush=True)
+    result = run_shown(job, samples)
     folder = result.folder
     places = {"signals": write_signals(result.signals, folder.path / "signals.png")}
     if file.samples.prompts:
@@ -33,11 +35,13 @@ def dry_run(file: JobFile) -> int:
     Raises:
         ValueError: As ``train`` does.
     """
-    job, plan = prepare_job(file)
-    print(plan_report(job, plan))
+    prepared = prepare_job(file)
+    job, host = prepared.job, prepared.host
+    SamplePictures(file.samples, host, job.config.data.resolution)
+    print(plan_report(job, prepared.plan))
     adapters = check(job)
-    buckets = plan_image_set(job.images, job.config.data, job.host.pixel_multiple)
+    buckets = plan_image_set(job.images, job.config.data, host.pixel_multiple)
     print(f"\n{job.images.report()}\n{buckets.report()}\n")
-    print(memory_report(job.config, job.host, adapters))
+    print(memory_report(job.config, host, adapters))
     print("\nDry run: nothing was trained. Leave --dry-run away to train.")
     return FINISHED

@@ -40,6 +40,20 @@ class FusedLinear(nn.Module):
         """Map ``(..., in)`` to ``(..., out)``."""
         return torch.cat([part(x) for part in self.parts], -1)
 
+    def constant_forward(self, x: Tensor) -> Tensor:
+        """Do the same outside autograd, for adapters that bring their own backward."""
+        return self.forward(x)
+
+    def input_gradient(self, grad: Tensor, x: Tensor) -> Tensor:
+        """Return the gradient of ``x``: the sum over the parts."""
+        first, *rest = zip(grad.split(self.sizes, -1), self.parts, strict=True)
+        total = first[0] @ first[1].weight  # pyright: ignore
+        rows = total.view(-1, total.shape[-1])
+        for part_grad, part in rest:
+            weight: Tensor = part.weight  # pyright: ignore
+            rows.addmm_(part_grad.reshape(-1, part_grad.shape[-1]), weight)
+        return total
+
 
 class SharedForward:
     """Runs a layer once for the several modules that each need some of its rows.

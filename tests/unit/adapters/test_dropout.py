@@ -43,7 +43,7 @@ def test_off_outside_its_block_and_drawn_from_the_generator_inside(
     before = torch.random.get_rng_state()
     for name, shape in layers.items():
         x = make_input(shape)
-        assert torch.equal(adapters[name](x), plain[name](x))
+        torch.testing.assert_close(adapters[name](x), plain[name](x), rtol=1e-6, atol=1e-6)
         outputs = []
         for seed in (1, 1, 2, 3, 4, 5, 6, 7):
             with adapters.dropout(generator(seed)):

@@ -50,39 +50,17 @@ def fetched(
 
 
 class FrozenLinearMap(torch.autograd.Function):
-    """``y = forward(x)`` of a linear layer or convolution; backward gives ``x`` its gradient only.
-
-    A layer that quantises its input is differentiated as if it did not (straight through).
-    """
+    """``y = layer(x)`` of a linear layer or convolution; backward gives ``x`` its gradient only."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: nn.Module, forward: Forward) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: "FrozenForward") -> Tensor:
         ctx.layer, ctx.x_shape, ctx.x_dtype = layer, x.shape, x.dtype
-        if isinstance(layer, comfy.ops.fp8_ops.Linear):
-            x = x.clone()  # its float8 matmul clamps the input in place
-        return forward(x)
+        return layer.constant_forward(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        layer = ctx.layer
-        with fetched(layer, dtype=grad.dtype, device=grad.device) as (weight, _):
-            if isinstance(layer, nn.Conv2d):
-                grad_x = torch.nn.grad.conv2d_input(
-                    ctx.x_shape,
-                    weight,
-                    grad,
-                    layer.stride,
-                    layer.padding,
-                    layer.dilation,
-                    layer.groups,
-                )
-            else:
-                grad_x = grad @ weight
-        smoothing = getattr(layer, "pre_quant_scale", None)
-        if smoothing is not None:  # some 4-bit checkpoints scale a layer's input first
-            grad_x = grad_x * smoothing.to(grad_x)
-        return grad_x.to(ctx.x_dtype), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.layer.gradient(grad, ctx.x_shape, ctx.x_dtype), None
 
 
 class _NormalTensors(TorchFunctionMode):
@@ -126,19 +104,54 @@ def needs_gradient(x: Tensor) -> bool:
     return torch.is_grad_enabled() and x.requires_grad
 
 
-def frozen_linear_map(layer: nn.Module) -> Forward:
-    """Return a forward for a linear layer or convolution that saves nothing for backward."""
-    plain = layer.forward
+class FrozenForward:
+    """The forward of a linear layer or convolution that saves nothing for backward.
 
-    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    A layer that quantises its input is differentiated as if it did not (straight through).
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer, self.plain = layer, layer.forward
+
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if args or kwargs:  # no caller of SDXL's or FLUX's layers passes more than x
-            return plain(x, *args, **kwargs)
+            return self.plain(x, *args, **kwargs)
         if needs_gradient(x):
-            return FrozenLinearMap.apply(x, layer, plain)
+            return FrozenLinearMap.apply(x, self)
         with torch.no_grad():
-            return plain(x)
+            return self.plain(x)
 
-    return forward
+    def constant_forward(self, x: Tensor) -> Tensor:
+        """Run the layer outside autograd."""
+        if isinstance(self.layer, comfy.ops.fp8_ops.Linear):
+            x = x.clone()  # its float8 matmul clamps the input in place
+        return self.plain(x)
+
+    def gradient(self, grad: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        """Return the gradient of an input of ``shape`` from that of the output."""
+        layer: Any = self.layer
+        with fetched(layer, dtype=grad.dtype, device=grad.device) as (weight, _):
+            if isinstance(layer, nn.Conv2d):
+                grad_x = torch.nn.grad.conv2d_input(
+                    shape,
+                    weight,
+                    grad,
+                    layer.stride,
+                    layer.padding,
+                    layer.dilation,
+                    layer.groups,
+                )
+            else:
+                grad_x = grad @ weight
+        smoothing = getattr(layer, "pre_quant_scale", None)
+        if smoothing is not None:  # some 4-bit checkpoints scale a layer's input first
+            grad_x = grad_x * smoothing.to(grad_x)
+        return grad_x.to(dtype)
+
+
+def frozen_linear_map(layer: nn.Module) -> FrozenForward:
+    """Return a forward for a linear layer or convolution that saves nothing for backward."""
+    return FrozenForward(layer)
 
 
 def frozen_norm(layer: nn.Module, *, own_input: bool) -> Forward:
@@ -178,9 +191,17 @@ class FrozenLayer(nn.Module):
         super().__init__()
         # Not registered: the adapter's parameters and state dict must not hold the base model's.
         self.__dict__.update(layer=layer, layer_forward=forward, device=device)
+        if isinstance(forward, FrozenForward) and not isinstance(layer, nn.Conv2d):
+            # Nobody else runs code in between, so the adapter may do the layer's backward itself.
+            self.__dict__.update(
+                constant_forward=forward.constant_forward, input_gradient=self._input_gradient
+            )
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self.layer_forward(x, *args, **kwargs)
+
+    def _input_gradient(self, grad: Tensor, x: Tensor) -> Tensor:
+        return self.layer_forward.gradient(grad, x.shape, x.dtype)
 
     @property
     def weight(self) -> Tensor:

@@ -14,7 +14,8 @@ from ...trustopt.host import Conditioning
 from .conditioning import batched, conditions_of
 
 _KEY = "trustopt"
-_COMPILED = "torch.compile"  # comfy_api.torch_helpers.torch_compile.COMPILE_KEY
+_SAMPLING_ONLY = ("torch.compile", "easycache")
+"""Keys of ComfyUI's own wrappers that make sampling faster and training wrong."""
 
 
 def raw_output(
@@ -67,15 +68,17 @@ def _run(
 def training_options(patcher: Any, sigma: Tensor) -> dict[str, Any]:
     """Return the MODEL's ``transformer_options`` for one training forward.
 
-    They are the user's own, wrappers and patches included, but for attention and torch.compile:
-    quantised attention (sage and its kin) gives queries and keys no gradient, silently, and a
-    compiled network holds no adapters.
+    They are the user's own, wrappers and patches included, but for what makes sampling faster:
+    quantised attention (sage and its kin) gives queries and keys no gradient, silently; a
+    compiled network holds no adapters; a cache of outputs would answer for other latents.
     """
     cloned = comfy.model_patcher.create_model_options_clone(patcher.model_options)
     options = cloned["transformer_options"]
     for kind, own in (("wrappers", patcher.wrappers), ("callbacks", patcher.callbacks)):
         options[kind] = comfy.patcher_extension.merge_nested_dicts(options.get(kind, {}), own)
-    options["wrappers"].get(WrappersMP.APPLY_MODEL, {}).pop(_COMPILED, None)
+    for wrappers in options["wrappers"].values():
+        for key in _SAMPLING_ONLY:
+            wrappers.pop(key, None)
     options["optimized_attention_override"] = _differentiable_attention
     options["cond_or_uncond"] = [0]
     options["uuids"] = [uuid.uuid4()]

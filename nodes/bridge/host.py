@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import comfy.model_management
 import torch
 from torch import Tensor, nn
 
@@ -128,6 +129,8 @@ class ComfyHost:
     def denoise(self, noised: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the network once on a batch, inside a session; see ``denoise.raw_output``."""
         session = self._open_session()
+        # Between two micro-batches of one step, too: accumulating many takes minutes.
+        comfy.model_management.throw_exception_if_processing_interrupted()
         with session.forward_pass() as network:
             return raw_output(session.patcher, network, noised, sigma, conditioning)
 
@@ -158,9 +161,8 @@ class ComfyHost:
         gradients = []
         try:
             for session.checkpointing in (False, True):
-                with torch.random.fork_rng(devices=_cuda(self.device)):  # the same dropout twice
-                    loss = self.denoise(noised, sigma, batch).square().mean()
-                    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+                loss = self.denoise(noised, sigma, batch).square().mean()
+                found = torch.autograd.grad(loss, parameters, allow_unused=True)
                 gradients.append(torch.cat([g.flatten() for g in found if g is not None]))
         finally:
             session.checkpointing = before
@@ -178,7 +180,3 @@ def compute_dtype(model: Any) -> torch.dtype:
     """Return the dtype a MODEL computes in; its weights may be stored in another."""
     manual = model.get_model_object("manual_cast_dtype")
     return manual if manual is not None else model.model.get_dtype()
-
-
-def _cuda(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []

@@ -127,7 +127,8 @@ class TrainingSession:
     def forward_pass(self) -> Iterator[Any]:
         """Lend the network, loaded, for one training forward pass."""
         self.ensure_loaded()
-        with in_training():
+        device = comfy.model_management.cuda_device_context(self.patcher.load_device)
+        with device, in_training():
             self.patcher.pre_run()
             try:
                 yield self.patcher.model
@@ -136,24 +137,14 @@ class TrainingSession:
 
     @contextmanager
     def sampling(self) -> Iterator[Any]:
-        """Lend the patcher, adapters active and without dropout, for ComfyUI's samplers.
+        """Lend the patcher, adapters active, for ComfyUI's samplers.
 
-        ComfyUI's samplers seed torch's global generator; its state is put back afterwards.
+        They seed torch's global generator; its state is put back afterwards.
         """
         device = self.patcher.load_device
         devices = [device] if device.type == "cuda" else []
-        modes = {m: m.training for adapter in self.adapters.values() for m in adapter.modules()}
-        before = comfy.model_management.in_training
         with torch.random.fork_rng(devices=devices), torch.inference_mode(True):
-            comfy.model_management.in_training = False
-            for adapter in self.adapters.values():
-                adapter.train(False)
-            try:
-                yield self.patcher
-            finally:
-                comfy.model_management.in_training = before
-                for module, mode in modes.items():
-                    module.training = mode
+            yield self.patcher
 
     def _freeze(self, _: Any) -> None:
         """Injection: give every layer a forward that saves no weight for backward."""

@@ -174,7 +174,7 @@ def test_counts_must_agree() -> None:
         host.denoise(x, sigma, one)
 
 
-def test_wrappers_on_the_model_run_and_torch_compile_does_not() -> None:
+def test_wrappers_on_the_model_run_but_not_those_for_speed() -> None:
     patcher = tiny.build("flux")
     ran = []
 
@@ -186,8 +186,8 @@ def test_wrappers_on_the_model_run_and_torch_compile_does_not() -> None:
         ran.append("apply")
         return executor(*args, **kwargs)
 
-    def compiled(executor, *args, **kwargs):
-        raise AssertionError("a compiled network holds no adapters")
+    def wrong(executor, *args, **kwargs):
+        raise AssertionError("only samplers may use this")
 
     x, sigma = tiny.latents("flux"), torch.tensor([0.5])
     host = host_of(patcher)
@@ -195,10 +195,11 @@ def test_wrappers_on_the_model_run_and_torch_compile_does_not() -> None:
         plain = host.denoise(x, sigma, one_image("flux"))
     patcher.add_wrapper(WrappersMP.DIFFUSION_MODEL, halve)
     patcher.add_wrapper(WrappersMP.APPLY_MODEL, watch)
-    patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "torch.compile", compiled)
+    patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "torch.compile", wrong)
+    patcher.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "easycache", wrong)
     with host.session({}, checkpointing=False), torch.no_grad():
         halved = host.denoise(x, sigma, one_image("flux"))
 
     assert ran == ["apply", "network"]
     torch.testing.assert_close(halved, plain * 0.5)
-    assert patcher.get_all_wrappers(WrappersMP.APPLY_MODEL) == [watch, compiled]
+    assert patcher.get_all_wrappers(WrappersMP.APPLY_MODEL) == [watch, wrong]

@@ -110,6 +110,19 @@ def test_quantised_layer_gives_comfyuis_own_gradient(storage) -> None:
         torch.testing.assert_close(found, input_gradient(plain, x))
 
 
+def test_float8_product_does_not_clamp_its_input() -> None:
+    layer = ready(comfy.ops.fp8_ops.Linear(16, 16))
+    layer.weight = torch.nn.Parameter(layer.weight.to(torch.float8_e4m3fn), requires_grad=False)
+    x = torch.full((2, 16), 1000.0, requires_grad=True)
+
+    frozen_linear_map(layer)(x)
+
+    assert torch.equal(x, torch.full((2, 16), 1000.0))
+    with torch.no_grad():
+        layer(x)
+    assert torch.equal(x, torch.full((2, 16), 448.0))
+
+
 class PackedLinear(comfy.ops.manual_cast.Linear):
     """Keeps its weight in a format of its own, as GGUF's layers do."""
 

@@ -4,6 +4,8 @@ import pytest
 import torch
 import trustopt_test_models as tiny
 from trustopt_pack.nodes.bridge.host import ComfyHost
+from trustopt_pack.trustopt.adapters import build_adapters, select_layers
+from trustopt_pack.trustopt.config import AdapterConfig
 from trustopt_test_reference import Reference, relative_error, worst_relative_error
 
 
@@ -79,6 +81,52 @@ def test_streamed_weights_give_the_same_gradients() -> None:
 
         assert streamed > 30
         assert all(torch.equal(a, b) for a, b in zip(found, resident, strict=True))
+
+
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
+def test_no_weight_of_the_base_is_kept_for_backward(family) -> None:
+    patcher, host, adapters = setup(family)
+    own = {p.untyped_storage().data_ptr() for p in patcher.model.parameters()}
+    saved = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor)
+        return tensor
+
+    with host.session(adapters, checkpointing=False):
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            host.denoise(*tiny.batch(family))
+        assert len(saved) > 100
+        assert not own & {tensor.untyped_storage().data_ptr() for tensor in saved}
+
+
+@pytest.mark.parametrize("storage", ["bf16", "int8-quantised"])
+@pytest.mark.parametrize("algorithm", ["lora", "locon", "rslora", "dora", "loha", "lokr", "oft"])
+def test_every_algorithm_trains_and_leaves_no_trace(algorithm, storage) -> None:
+    patcher = tiny.build("sdxl", storage)
+    host = ComfyHost(patcher, object(), object())
+    before_sample = tiny.sample(patcher, "sdxl")
+    before = tiny.fingerprint(patcher)
+    config = AdapterConfig(algorithm=algorithm, rank=4, targets="all-linear+conv")
+    layers = select_layers(host.layers(), config, "sdxl")
+    adapters = build_adapters(layers, config, torch.Generator().manual_seed(0))
+    optimizer = torch.optim.AdamW(adapters.parameters(), lr=1e-2)
+
+    losses = []
+    with torch.inference_mode(True), host.session(adapters.layers, checkpointing=True):
+        assert host.layers().keys() >= layers.keys()
+        for _ in range(3):
+            output = host.denoise(*tiny.batch("sdxl"))
+            loss = (output - tiny.latents("sdxl", 2, seed=9)).square().mean()
+            loss.backward()
+            optimizer.step()
+            assert all(p.grad.isfinite().all() for p in adapters.parameters())
+            optimizer.zero_grad()
+            losses.append(float(loss.detach()))
+
+    assert losses[2] < losses[0]
+    assert torch.equal(tiny.sample(patcher, "sdxl"), before_sample)
+    assert tiny.fingerprint(patcher) == before
 
 
 def test_only_the_first_layers_adapters_train_too() -> None:

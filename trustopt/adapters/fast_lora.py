@@ -87,6 +87,7 @@ class FrozenLinearWithLora(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, down: Tensor, up: Tensor, scaling: float, base: FrozenMap
     ) -> Tensor:
+        """Map ``(..., in)`` to ``(..., out)``."""
         y = base.constant_forward(x).contiguous()
         ctx.base, ctx.scaling, ctx.master_dtypes = base, scaling, (down.dtype, up.dtype)
         down, up = down.to(y.dtype), up.to(y.dtype)
@@ -98,6 +99,7 @@ class FrozenLinearWithLora(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of ``x``, ``down`` and ``up``."""
         x, hidden, down, up = ctx.saved_tensors
         needs_x, needs_down, needs_up, *_ = ctx.needs_input_grad
         down_dtype, up_dtype = ctx.master_dtypes

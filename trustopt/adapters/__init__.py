@@ -10,6 +10,7 @@ from .adapter_set import AdapterSet
 from .blocks import block_norms
 from .build import build_adapters
 from .check import SaveReport, self_check
+from .continuation import continue_adapters
 from .files import save_lora
 from .inspection import inspect_lora
 from .metadata import build_metadata
@@ -31,6 +32,7 @@ __all__ = [
     "build_adapters",
     "build_metadata",
     "check_fits",
+    "continue_adapters",
     "inspect_lora",
     "is_text_encoder",
     "read_lora",

@@ -130,13 +130,18 @@ class AdapterSet(Mapping[str, nn.Module]):
             elif factor == "magnitude":
                 tensor.value.fill_(1.0)
 
+    def patch(self, name: str) -> LayerPatch:
+        """Return one layer's change in the form of files; see ``patches``."""
+        layer, rank = self.layers[name], self.settings[name].rank
+        return to_patch(layer, self.tensors(name), self.config.algorithm, rank)
+
     def patches(self) -> dict[str, LayerPatch]:
         """Return every layer's change in the form of files, as the live tensors hold it.
 
         Raises:
             ValueError: For DoRA before the first forward.
         """
-        return {name: self._patch(name) for name in self.layers}
+        return {name: self.patch(name) for name in self.layers}
 
     def load_patches(self, patches: Mapping[str, LayerPatch]) -> list[str]:
         """Start from a file's patches; layers the file lacks keep their zero change.
@@ -165,7 +170,7 @@ class AdapterSet(Mapping[str, nn.Module]):
 
     def delta_norms(self) -> dict[str, float]:
         """Return the Frobenius norm of each layer's change (of R - I for OFT)."""
-        return {name: norm(self._patch(name)) for name in self.layers}
+        return {name: norm(self.patch(name)) for name in self.layers}
 
     @torch.no_grad()
     def clamp_norms(self) -> int:
@@ -184,10 +189,6 @@ class AdapterSet(Mapping[str, nn.Module]):
 
     def _all(self) -> Iterator["_Tensor"]:
         return chain.from_iterable(self._tensors.values())
-
-    def _patch(self, name: str) -> LayerPatch:
-        layer, rank = self.layers[name], self.settings[name].rank
-        return to_patch(layer, self.tensors(name), self.config.algorithm, rank)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

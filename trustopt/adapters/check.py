@@ -50,8 +50,8 @@ class SaveReport:
 def self_check(
     path: Path,
     trained: Mapping[str, LayerPatch],
-    layers: Mapping[str, LayerShape],
-    family: Family,
+    layers: Mapping[str, LayerShape] | None = None,
+    family: Family | None = None,
 ) -> SaveReport:
     """Read a saved file from disk and compare it with what was trained.
 
@@ -61,16 +61,17 @@ def self_check(
 
     Args:
         path: The file.
-        trained: Patches of the adapters (``AdapterSet.patches``), float32.
-        layers: The model's layers, from ``Host.layers``.
-        family: The model's.
+        trained: What the file should hold: ``AdapterSet.patches``, or what was converted.
+        layers: The model's layers, from ``Host.layers``; None leaves the model out of it.
+        family: The model's; wanted with ``layers``.
 
     Returns:
         A report; a bad file is described, not raised.
     """
     try:
         lora = read_lora(path)
-        check_fits(lora, layers, family)
+        if layers is not None and family is not None:
+            check_fits(lora, layers, family)
     except ValueError as error:
         return _unreadable(path, str(error))
     errors = {
@@ -87,7 +88,7 @@ def self_check(
         *(
             f"block {block} changes nothing"
             for block, value in norms.items()
-            if value == 0.0 and block != _unread_block(norms, family)
+            if value == 0.0 and block != _unread_block(norms, family or lora.family)
         ),
     ]
     return SaveReport(
@@ -103,7 +104,7 @@ def self_check(
     )
 
 
-def _unread_block(blocks: Iterable[str], family: Family) -> str:
+def _unread_block(blocks: Iterable[str], family: Family | None) -> str:
     """Return the block no gradient reaches: SDXL reads te1 before its last layer; "" if none."""
     te1 = [block for block in blocks if block.startswith("te1.")]
     return max(te1, key=lambda block: int(block[4:]), default="") if family == "sdxl" else ""

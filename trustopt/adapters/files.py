@@ -18,7 +18,12 @@ from .patch import LayerPatch
 
 Existing = Literal["number", "refuse", "replace"]
 
-_KEPT_EXACT = ("dora_scale",)
+_KEPT_EXACT = (".alpha", ".dora_scale")
+_OF_OLD_TENSORS = frozenset({"lora_adapter_metadata", "modelspec.hash_sha256"})
+"""Header fields of a file read before that would be wrong about the tensors written now.
+
+Diffusers scales by ``lora_adapter_metadata``, and the scale is in the factors or alphas already.
+"""
 
 
 def save_lora(
@@ -40,7 +45,8 @@ def save_lora(
         path: Wanted file; its folder is made if missing.
         patches: By canonical layer name, as ``AdapterSet.patches`` or ``read_lora`` give them.
         family: The base model's.
-        metadata: String to string, see ``build_metadata``; its order is kept.
+        metadata: String to string, see ``build_metadata``; its order is kept. What describes
+            the tensors of another file (``lora_adapter_metadata``) is left out.
         file_format: See ``to_tensors``.
         dtype: Of the factors; alpha and ``dora_scale``, which multiplies the base weights
             themselves, stay float32.
@@ -53,12 +59,13 @@ def save_lora(
         OSError: If the disk is full or the folder cannot be written; no partial file stays.
     """
     tensors = {
-        key: tensor if key.endswith((".alpha", *_KEPT_EXACT)) else tensor.to(dtype)
+        key: tensor if key.endswith(_KEPT_EXACT) else tensor.to(dtype)
         for key, tensor in to_tensors(patches, file_format, family).items()
     }
     _require_finite(tensors, dtype)
     path = free_path(path, existing)
     path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {key: value for key, value in metadata.items() if key not in _OF_OLD_TENSORS}
     hashes = {
         "sshs_model_hash": container.model_hash(tensors),
         "sshs_legacy_hash": container.legacy_hash(tensors, metadata),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..host import Family, LayerShape
@@ -39,6 +40,17 @@ class LoraFile:
     """dtype name -> number of tensors."""
     unknown: tuple[str, ...]
     """Keys no rule knows; always empty from a strict read."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the dtype of most factors; alphas and DoRA's magnitudes may be wider."""
+        factors = (
+            tensor.dtype
+            for patch in self.patches.values()
+            for suffix, tensor in patch.tensors.items()
+            if suffix != "dora_scale"
+        )
+        return Counter(factors).most_common(1)[0][0]
 
     @property
     def algorithms(self) -> list[str]:

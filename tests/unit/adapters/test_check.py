@@ -62,6 +62,13 @@ def test_the_diffusers_format_is_checked_after_fusing(
     assert report.worst_error < 1e-6
 
 
+def test_a_file_can_be_checked_without_a_model(layers: dict, trained: Any, tmp_path: Path) -> None:
+    patches = trained(layers, AdapterConfig(rank=4)).patches()
+    assert self_check(save(tmp_path, patches), patches).ok
+    others = trained(layers, AdapterConfig(rank=4), seed=1).patches()
+    assert not self_check(tmp_path / "a.safetensors", others).ok
+
+
 def tampered(path: Path, change: Any) -> Path:
     tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
     change(tensors)

@@ -193,6 +193,23 @@ def test_scale_in_the_header_of_diffusers(tmp_path: Path) -> None:
     assert file.patches["img_in"].scale == 2.0
     assert file.patches["txt_in"].scale == 0.5
     assert float(delta(file.patches["img_in"])[0, 0]) == 4.0
+    written = save_lora(
+        tmp_path / "b.safetensors",
+        file.patches,
+        family="flux",
+        metadata=file.metadata,
+        file_format="diffusers",
+        dtype=file.dtype,
+    )
+    again = read_lora(written)  # scaled once, not twice
+    assert "lora_adapter_metadata" not in again.metadata
+    assert torch.equal(delta(again.patches["img_in"]), delta(file.patches["img_in"]))
+
+
+def test_dtype_is_that_of_the_factors(tmp_path: Path) -> None:
+    tensors = lora("lora_unet_img_in", DOWN.half(), UP.half(), alpha=1.0)
+    tensors["lora_unet_img_in.dora_scale"] = torch.ones(1, 8)
+    assert read_lora(saved(tmp_path, tensors)).dtype == torch.float16
 
 
 def test_the_file_can_be_replaced_after_reading(tmp_path: Path) -> None:

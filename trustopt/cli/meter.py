@@ -3,7 +3,7 @@
 import statistics
 from collections import deque
 
-from ..plan.report import duration, scientific
+from ..plan.wording import duration, scientific
 from ..train.loop import StepReport
 
 MEMORY = 0.95

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..plan import TrainPlan, toast_text
-from ..plan.report import duration
+from ..plan.wording import duration
 from ..signals import Recorder, Signals
 from ..signals.plots import plot_signals
 from ..train.hooks import Hooks

@@ -1,11 +1,13 @@
 """Image count + model family + purpose -> a training plan; pure functions, no torch.
 
 Reading order: ``values`` (what a plan holds), ``presets`` (the JSON tables), ``train_plan``
-(``make_plan``), ``resolve`` (the optimizer's say), ``report`` (what the user reads).
+(``make_plan``), ``resolve`` (the optimizer's say), ``report``,
+``advice`` and ``wording`` (what the user reads).
 """
 
+from .advice import caption_help, image_set_warnings, overfit_help
 from .presets import Preset, PresetRow, load_preset, load_presets
-from .report import caption_help, image_set_warnings, lora_file_bytes, overfit_help, toast_text
+from .report import lora_file_bytes, toast_text
 from .resolve import ResolvedPlan, SchedulePolicy, resolve_for_optimizer
 from .tables import preset_tables
 from .train_plan import TrainPlan, make_plan, num_epochs, steps_per_epoch

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from .report import scientific, shown
 from .train_plan import TrainPlan, num_epochs, steps_per_epoch
 from .values import check_choice, check_keys, check_value
+from .wording import scientific, shown
 
 SchedulePolicy = Literal["planned", "constant", "constant_only"]
 """``planned``: as the plan says. ``constant``: needs no schedule, bears any.

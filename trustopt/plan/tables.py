@@ -1,8 +1,8 @@
 """The preset tables as Markdown, for ``docs/presets.md``: the page is checked against the JSON."""
 
 from .presets import Preset, PresetRow, load_presets
-from .report import scientific, shown
 from .values import DERIVED, VALUES
+from .wording import scientific, shown
 
 _COLUMNS = ("steps", "lr", "rank", "alpha", "repeats", "scheduler")
 _OTHERS = tuple(name for name in VALUES if name not in {*_COLUMNS, *DERIVED})

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from .advice import image_set_warnings
 from .presets import load_preset
-from .report import image_set_warnings, shown
 from .values import FAMILIES, PURPOSES, VALUES, check_choice, check_keys, check_value
+from .wording import shown
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from trustopt.plan import (
     resolve_for_optimizer,
     toast_text,
 )
-from trustopt.plan.report import duration, scientific
+from trustopt.plan.wording import duration, scientific
 
 
 def test_toast_of_the_documents_example():

@@ -165,7 +165,8 @@ def merge(patch: LayerPatch, weight: Tensor) -> Tensor:
 def norm(patch: LayerPatch) -> float:
     """Return the Frobenius norm of ``delta``, or of R - I for ``oft``.
 
-    Low-rank and Kronecker products are measured from their factors, without the dense matrix.
+    Low-rank and Kronecker products are measured from their factors; LoHa's dense matrix is
+    formed a few rows at a time.
     """
     t = {name: value.float() for name, value in patch.tensors.items()}
     if patch.form == "oft":
@@ -179,7 +180,9 @@ def norm(patch: LayerPatch) -> float:
     if patch.form == "lokr":
         first, second = kronecker_factors(t)
         return abs(patch.scale) * float(first.norm() * second.norm())
-    return float(delta(patch).norm())
+    if "hada_t1" in t:
+        return float(delta(patch).norm())
+    return abs(patch.scale) * _hadamard_norm(t)
 
 
 def cayley(patch: LayerPatch) -> Tensor:
@@ -191,6 +194,15 @@ def cayley(patch: LayerPatch) -> Tensor:
         skew = skew * (patch.alpha / length) if length > patch.alpha else skew
     identity = torch.eye(blocks.shape[-1], device=blocks.device)
     return torch.linalg.solve(identity - skew, identity + skew, left=False)
+
+
+def _hadamard_norm(t: Mapping[str, Tensor], rows: int = 256) -> float:
+    """Return the norm of a LoHa product, some rows at a time: those fit a processor's cache."""
+    pairs = zip(t["hada_w1_a"].split(rows), t["hada_w2_a"].split(rows), strict=True)
+    squares = [
+        ((a1 @ t["hada_w1_b"]) * (a2 @ t["hada_w2_b"])).square().sum() for a1, a2 in pairs
+    ]
+    return float(torch.stack(squares).sum().sqrt())
 
 
 def _rotate(patch: LayerPatch, weight: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ class ChunkedOptimizer(Optimizer):
     def __init__(
         self, params: ParamsT, defaults: dict[str, Any], *, stochastic_rounding: bool = False
     ) -> None:
-        self._scratch = Scratch(stochastic_seed=0 if stochastic_rounding else None)
-        self._layouts: dict[tuple[Any, ...], list[Chunk]] = {}
+        self.scratch = Scratch(stochastic_seed=0 if stochastic_rounding else None)
+        self._layouts: dict[tuple[int, ...], list[Chunk]] = {}
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -119,24 +119,24 @@ class ChunkedOptimizer(Optimizer):
                 if name in self.slots
             }
         self._layouts.clear()
-        self._scratch.clear()
+        self.scratch.clear()
         self._load_own_state(own, saved)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without the buffers, which are rebuilt from ``state``."""
-        hidden = {"_layouts", "_scratch"}
+        hidden = {"_layouts", "scratch"}
         state = {name: value for name, value in self.__dict__.items() if name not in hidden}
-        return {**state, "_stochastic_seed": self._scratch.stochastic_seed}
+        return {**state, "_stochastic_seed": self.scratch.stochastic_seed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        self._scratch = Scratch(state.pop("_stochastic_seed", None))
+        self.scratch = Scratch(state.pop("_stochastic_seed", None))
         self._layouts = {}
         super().__setstate__(state)
 
     def _own_state(self) -> dict[str, Any]:
         """What belongs to no parameter, as tensors, numbers and lists of them."""
-        generators = self._scratch.generators
+        generators = self.scratch.generators
         return {"generators": {key: g.get_state() for key, g in generators.items()}}
 
     def _check_own_state(self, own: Mapping[str, Any]) -> None:
@@ -145,7 +145,7 @@ class ChunkedOptimizer(Optimizer):
     def _load_own_state(self, own: Mapping[str, Any], saved: Mapping[Tensor, Any]) -> None:
         """Restore :meth:`_own_state`; ``saved`` is each parameter's entry as it came."""
         for key, state in own.get("generators", {}).items():
-            self._scratch.generator_on(torch.device(key)).set_state(state)
+            self.scratch.generator_on(torch.device(key)).set_state(state)
 
     # -- for subclasses ------------------------------------------------------------------------
 
@@ -159,18 +159,16 @@ class ChunkedOptimizer(Optimizer):
     def _end_step(self) -> None:
         """After all groups are updated."""
 
-    def _chunks(
-        self, params: list[Tensor], slots: Mapping[str, Slot], *, uniform: bool = False
-    ) -> list[Chunk]:
+    def chunks(self, params: list[Tensor], slots: Mapping[str, Slot]) -> list[Chunk]:
         """Return ``params`` cut into chunks with their state bound; cached while neither moves."""
-        key = (uniform, *map(id, params))
+        key = tuple(map(id, params))
         chunks = self._layouts.get(key)
         if chunks is None or not all(chunk.is_bound(self.state) for chunk in chunks):
             # A parameter's state lives in one layout: any other that shares it is stale now.
             members = set(map(id, params))
-            self._layouts = {k: v for k, v in self._layouts.items() if members.isdisjoint(k[1:])}
-            self._scratch.clear()
-            chunks = build_chunks(params, uniform=uniform)
+            self._layouts = {k: v for k, v in self._layouts.items() if members.isdisjoint(k)}
+            self.scratch.clear()
+            chunks = build_chunks(params)
             self._layouts[key] = chunks
         for chunk in chunks:
             chunk.bind(self.state, slots)

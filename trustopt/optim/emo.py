@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed
@@ -61,8 +61,8 @@ class EmoOptimizer(ChunkedOptimizer):
         ValueError: If a hyperparameter is out of range or the variant lacks the version.
     """
 
-    default_betas: Mapping[Version, tuple[float, float]] = {"3.0": (0.9, 0.999)}
-    uniform = False
+    default_betas: ClassVar[Mapping[Version, tuple[float, float]]] = {"3.0": (0.9, 0.999)}
+    early_stop_scalar: ClassVar[bool] = False  # whether v3.6's stop test reads the early scalar
 
     def __init__(
         self,
@@ -87,10 +87,17 @@ class EmoOptimizer(ChunkedOptimizer):
         check_betas("betas", betas)
         self.version: Version = version
         self.use_shadow = use_shadow
-        self.loss_signal = LossSignal(version)
+        self.loss_signal = LossSignal(
+            version, early_stop_scalar=self.early_stop_scalar and version == "3.6"
+        )
         self._memories: dict[Tensor, LossMemory] = {}
         self._warned = False
-        defaults = {"lr": lr, "betas": (betas[0], betas[1]), "eps": eps, "weight_decay": weight_decay}
+        defaults = {
+            "lr": lr,
+            "betas": (betas[0], betas[1]),
+            "eps": eps,
+            "weight_decay": weight_decay,
+        }
         super().__init__(
             params, {**defaults, **own_defaults}, stochastic_rounding=stochastic_rounding
         )
@@ -183,7 +190,7 @@ class EmoOptimizer(ChunkedOptimizer):
         return self._mean_over_ranks(float(loss))
 
     def _mean_over_ranks(self, loss: float) -> float:
-        """Average over the ranks of a distributed run: ranks that saw different ones drift apart."""
+        """Average over the ranks of a distributed run, which would drift apart otherwise."""
         dist = torch.distributed
         if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return loss
@@ -225,7 +232,7 @@ class EmoOptimizer(ChunkedOptimizer):
     # -- shadow --------------------------------------------------------------------------------
 
     def _mix_shadow(self, params: list[Tensor], scalar: float) -> None:
-        """Pull the parameters to their slow copy while the loss moves; on v3.0's or v3.6's terms."""
+        """Pull the parameters to their slow copy while the loss moves, by the version's rule."""
         size = abs(scalar)
         if self.version == "3.0" and size <= 0.1:
             return

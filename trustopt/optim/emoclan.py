@@ -1,7 +1,7 @@
 """EmoClan: EmoNavi, EmoFact or EmoLynx, whichever fits how fast the loss moves."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -21,12 +21,41 @@ FACT_ABOVE, LYNX_ABOVE = 0.3, 0.6  # muooon/EmoNavi@b1da9a59:AMP-compatible/emoc
 
 
 class EmoClan(EmoOptimizer):
-    slots = {
+    """EmoNavi, EmoFact or EmoLynx, by how fast the loss moves (after muooon's EmoClan).
+
+    ``|scalar| <= 0.3`` steps as EmoNavi, up to 0.6 as EmoFact, above as EmoLynx; each keeps its own
+    state, frozen while another one steps.
+
+    Args:
+        params: Parameters or parameter groups; real, dense, of any shape.
+        lr: Step size before the loss signal's factor.
+        betas: Decay rates of the running averages, in [0, 1); None takes the version's own,
+            (0.9, 0.999).
+        eps: Added to denominators.
+        weight_decay: Each step multiplies parameters by ``1 - lr * weight_decay``.
+        use_shadow: Mix in a slow copy of the parameters while the loss moves fast.
+        version: ``"3.0"``, the last there is of it.
+        lynx_betas: ``betas`` of the steps as EmoLynx.
+        decoupled_weight_decay: Divide weight decay by the lr the group began with, in the steps as
+            EmoLynx.
+        stochastic_rounding: Round updates of bfloat16 parameters at random, without bias.
+
+    State:
+        Float32 throughout, made when first needed: 8 bytes a parameter, up to 12.3 once all three
+        have stepped; ``shadow`` if used.
+
+    Raises:
+        ValueError: If a hyperparameter is out of range.
+
+    Source:
+        muooon/EmoNavi@dc44b09e:AMP-compatible/emoclan.py.
+    """
+
+    slots: ClassVar = {
         **{name: Slot("element") for name in (*NAVI, *FACT_VECTOR, LYNX)},
         **dict(zip(FACT_MATRIX, (Slot("row"), Slot("column")), strict=True)),
         **SHADOW,
     }
-    uniform = True
 
     def __init__(
         self,

@@ -1,22 +1,53 @@
 """EmoZeal: EmoFact with an extra step while the loss moves."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from .chunks import Chunk, Scratch, Slot
+from .chunks import Chunk
 from .emo import SHADOW, EmoOptimizer, Step
-from .emofact import SLOTS, normalize_by_factors, split_by_dim
+from .emofact import SLOTS, divide_by_factors, factor_slots, split_by_dim
 from .emonavi import adam_update
 from .emoneco import soft_sign
+from .scratch import Scratch
 
 SOFT_ABOVE, SIGN_ABOVE = 0.1, 0.6  # muooon/EmoNavi@b1da9a59:AMP-compatible/emozeal.py
 
 
 class EmoZeal(EmoOptimizer):
-    slots = SLOTS | SHADOW
-    uniform = True
+    """EmoFact with an extra step for matrices while the loss moves (after muooon's EmoZeal).
+
+    Before :class:`~.emofact.EmoFact`'s step, with ``b = (1 - beta1) g``::
+
+        p = p - lr d sign(g)                            if |scalar| > 0.6
+        p = p - lr d (|g| + eps) b / (1 + abs(b))       if 0.1 < |scalar| <= 0.6
+
+    ``|g|`` is the norm over the whole tensor. Upstream's ``b`` has a momentum that is never
+    advanced from 0; it is left out.
+
+    Args:
+        params: Parameters or parameter groups; real, dense, of any shape.
+        lr: Step size before the loss signal's factor.
+        betas: Decay rates of the running averages, in [0, 1); None takes the version's own,
+            (0.9, 0.999).
+        eps: Added to denominators, to the norm, and under EmoFact's roots.
+        weight_decay: Each step multiplies parameters by ``1 - lr * weight_decay``.
+        use_shadow: Mix in a slow copy of the parameters while the loss moves fast.
+        version: ``"3.0"``, the last there is of it.
+        stochastic_rounding: Round updates of bfloat16 parameters at random, without bias.
+
+    State:
+        As EmoFact in v3.0.
+
+    Raises:
+        ValueError: If a hyperparameter is out of range.
+
+    Source:
+        muooon/EmoNavi@dc44b09e:AMP-compatible/emozeal.py.
+    """
+
+    slots: ClassVar = SLOTS | SHADOW
 
     def _update(self, group: dict[str, Any], params: list[Tensor], step: Step) -> None:
         matrices, vectors = split_by_dim(params)
@@ -25,15 +56,14 @@ class EmoZeal(EmoOptimizer):
         if not matrices:
             return
         names = ("exp_avg_r", "exp_avg_c")
-        slots = {names[0]: Slot("row"), names[1]: Slot("column")}
-        for chunk in self._chunks(matrices, slots, uniform=True):
-            grad = chunk.gather(self._scratch)
-            extra = extra_step(grad, chunk, self._scratch, step)
-            normalize_by_factors(chunk, self._scratch, step, names)
+        for chunk in self.chunks(matrices, factor_slots(names)):
+            grad = chunk.gather(self.scratch)
+            extra = extra_step(grad, chunk, self.scratch, step)
+            divide_by_factors(chunk, self.scratch, step, names)
             if extra is not None:
                 # Upstream takes the extra step before the decay, which so shrinks it, too.
                 grad.add_(extra, alpha=step.decay)
-            chunk.subtract(self._scratch, step=step.size, decay=step.decay)
+            chunk.subtract(self.scratch, step=step.size, decay=step.decay)
 
 
 def extra_step(grad: Tensor, chunk: Chunk, scratch: Scratch, step: Step) -> Tensor | None:

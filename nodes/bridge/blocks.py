@@ -42,13 +42,13 @@ def in_training() -> Iterator[None]:
 
 
 def training_block(
-    block: nn.Module, family: Family, checkpointing: Callable[[], bool]
+    block: nn.Module, *, adds_in_place: bool, checkpointing: Callable[[], bool]
 ) -> Callable[..., Any]:
     """Return a forward for a block that never changes its inputs and may be recomputed.
 
     Args:
         block: One of ``BLOCKS``.
-        family: Decides whether inputs are cloned.
+        adds_in_place: Whether it changes its inputs, which are then cloned.
         checkpointing: Asked at each call: keep the block's inputs only, and run it again in
             backward? (Non-reentrant, so that adapters in the first block get gradients, too.)
     """
@@ -65,7 +65,7 @@ def training_block(
         return run(*args, **kwargs)
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        if ADDS_IN_PLACE[family]:
+        if adds_in_place:
             args, kwargs = _map_values(_own, args, kwargs)
         with in_training():
             return plain(*args, **kwargs)

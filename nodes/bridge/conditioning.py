@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import comfy.model_management
 import torch
 from torch import Tensor
 
@@ -33,8 +34,32 @@ def encode_captions(clip: Any, captions: Sequence[str]) -> list[Prompt]:
 
 def _encode(clip: Any, caption: str) -> Prompt:
     with torch.inference_mode(True):
-        tokens = clip.tokenize(caption, disable_weights=True)
-        context, pooled = clip.encode_from_tokens(tokens, return_pooled=True)
+        context, pooled = clip.encode_from_tokens(_tokens(clip, caption), return_pooled=True)
+    return _prompt(context, pooled)
+
+
+def encode_in_training(clip: Any, captions: Sequence[str]) -> list[Prompt]:
+    """Encode captions with gradients, the text encoders being loaded and in a session.
+
+    What ``CLIP.encode_from_tokens`` does, but for loading the model anew at every call.
+    """
+    encoders, device = clip.cond_stage_model, clip.patcher.load_device
+    encoders.reset_clip_options()
+    if clip.layer_idx is not None:
+        encoders.set_clip_options({"layer": clip.layer_idx})
+    encoders.set_clip_options({"execution_device": device})
+    with comfy.model_management.cuda_device_context(device):
+        return [
+            _prompt(*encoders.encode_token_weights(_tokens(clip, caption))[:2])
+            for caption in captions
+        ]
+
+
+def _tokens(clip: Any, caption: str) -> Any:
+    return clip.tokenize(caption, disable_weights=True)
+
+
+def _prompt(context: Tensor, pooled: Tensor | None) -> Prompt:
     if pooled is None:
         raise ValueError(
             "CLIP gives no pooled vector, which SDXL and FLUX need: load both text encoders of "

@@ -1,7 +1,8 @@
 """ComfyUI's MODEL, CLIP and VAE as the engine's host."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any
 
 import comfy.model_management
@@ -16,7 +17,7 @@ from ...trustopt.host import (
     Prediction,
     Prompt,
 )
-from .conditioning import check_prompt, encode_captions
+from .conditioning import check_prompt, encode_captions, encode_in_training
 from .denoise import raw_output
 from .fingerprint import hooks_note, weights_fingerprint
 from .identify import (
@@ -27,8 +28,8 @@ from .identify import (
     prediction_of,
 )
 from .latents import encode_pixels
-from .layers import trainable_layers
-from .session import TrainingSession, training_session
+from .layers import text_encoder_layers, trainable_layers
+from .session import TrainingSession, network_of, text_encoders_of, training_session
 
 
 class ComfyHost:
@@ -68,9 +69,11 @@ class ComfyHost:
         self.reserve_memory = reserve_memory
         self._model, self._clip, self._vae = model, clip, vae
         self._session: TrainingSession | None = None
+        self._text_session: TrainingSession | None = None
+        self._text_in_training: Any = None
 
-    def identity(self) -> Mapping[str, str]:
-        """Return the model's name and family, and hashes of the model and of both encoders."""
+    @cached_property
+    def _identity(self) -> Mapping[str, str]:
         model, clip, vae = self._model, self._clip, self._vae
         return {
             "name": self.model_name,
@@ -83,20 +86,32 @@ class ComfyHost:
             ),
         }
 
+    def identity(self) -> Mapping[str, str]:
+        """Return the model's name and family, and hashes of the network and of both encoders."""
+        return self._identity
+
     def layers(self) -> Mapping[str, LayerShape]:
-        """Return every linear and convolution layer of the network, by canonical name."""
-        return trainable_layers(self._model.model.diffusion_model)
+        """Return every layer of the network, and of SDXL's text encoders, by canonical name."""
+        layers = trainable_layers(self._model.model.diffusion_model)
+        if self.family == "sdxl":
+            layers |= text_encoder_layers(getattr(self._clip, "cond_stage_model", None))
+        return layers
 
     def encode_images(self, pixels: Tensor) -> LatentDistribution:
         """Encode pictures; see ``latents.encode_pixels``."""
         return encode_pixels(self._vae, self._model, pixels)
 
     def encode_prompts(self, captions: Sequence[str]) -> list[Prompt]:
-        """Encode captions; see ``conditioning.encode_captions``.
+        """Encode captions; in a session that trains the text encoders, with gradients.
+
+        See ``conditioning.encode_captions``.
 
         Raises:
             ValueError: If the CLIP is not one this MODEL takes.
         """
+        if self._text_session is not None:
+            with self._text_session.forward_pass():
+                return encode_in_training(self._text_in_training, captions)
         prompts = encode_captions(self._clip, captions)
         if prompts:
             check_prompt(prompts[0], self._model, self.family)
@@ -113,18 +128,21 @@ class ComfyHost:
         """
         if self._session is not None:
             raise RuntimeError("this host already has a session open: leave it first")
-        with training_session(
-            self._model,
-            adapters,
-            family=self.family,
-            checkpointing=checkpointing,
-            reserve_memory=self.reserve_memory,
-        ) as session:
-            self._session = session
-            try:
-                yield
-            finally:
-                self._session = None
+        text = {name: adapter for name, adapter in adapters.items() if name.startswith("te")}
+        network = {name: adapter for name, adapter in adapters.items() if name not in text}
+        options = {"checkpointing": checkpointing, "reserve_memory": self.reserve_memory}
+        with ExitStack() as stack:
+            stack.callback(self._forget_sessions)
+            trainee = network_of(self._model, self.family)
+            self._session = stack.enter_context(training_session(trainee, network, **options))
+            if text:
+                clip = self._text_in_training = self._clip.clone()
+                opened = training_session(text_encoders_of(clip), text, **options)
+                self._text_session = stack.enter_context(opened)
+            yield
+
+    def _forget_sessions(self) -> None:
+        self._session = self._text_session = self._text_in_training = None
 
     def denoise(self, noised: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the network once on a batch, inside a session; see ``denoise.raw_output``."""

@@ -1,7 +1,8 @@
-"""Layers of the diffusion model that may carry an adapter, by canonical name.
+"""Layers that may carry an adapter, by canonical name.
 
 ComfyUI builds both families with the module paths of the original repositories (LDM for SDXL, BFL
-for FLUX), so a layer's path below ``diffusion_model`` is its canonical name.
+for FLUX), so a layer's path below ``diffusion_model`` is its canonical name. Its text encoders
+have transformers' paths.
 """
 
 from typing import Literal
@@ -30,6 +31,29 @@ def trainable_layers(diffusion_model: nn.Module) -> dict[str, LayerShape]:
     Adapters never enter the tree (see ``session``), so the answer is the same inside a session.
     """
     shapes = {name: shape_of(module) for name, module in diffusion_model.named_modules()}
+    return {name: shape for name, shape in shapes.items() if shape is not None}
+
+
+def text_encoder_paths(encoders: nn.Module | None) -> dict[str, str]:
+    """Return the layers of SDXL's two text encoders: canonical name -> path below ``encoders``.
+
+    Args:
+        encoders: CLIP's ``cond_stage_model``; what is not SDXL's pair has no such layers.
+    """
+    if encoders is None or not (hasattr(encoders, "clip_l") and hasattr(encoders, "clip_g")):
+        return {}
+    paths = {}
+    for name, part in (("te1", "clip_l"), ("te2", "clip_g")):
+        for path, module in encoders.get_submodule(f"{part}.transformer").named_modules():
+            if ".encoder.layers." in path and kind_of(module) == "linear":
+                paths[f"{name}.{path}"] = f"{part}.transformer.{path}"
+    return paths
+
+
+def text_encoder_layers(encoders: nn.Module | None) -> dict[str, LayerShape]:
+    """Return the shapes of the layers that ``text_encoder_paths`` names."""
+    modules = dict(encoders.named_modules()) if encoders is not None else {}
+    shapes = {name: shape_of(modules[p]) for name, p in text_encoder_paths(encoders).items()}
     return {name: shape for name, shape in shapes.items() if shape is not None}
 
 

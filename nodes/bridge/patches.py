@@ -10,7 +10,7 @@ class Patches:
     """An undo list. Undoing twice, or after someone else restored a module, is harmless."""
 
     def __init__(self) -> None:
-        self._undo: list[Callable[[], None]] = []
+        self._undo: list[Callable[[], object]] = []
         self._forwards: dict[nn.Module, Callable[..., Any]] = {}
 
     def __bool__(self) -> bool:
@@ -47,6 +47,12 @@ class Patches:
         before = getattr(parent, name)
         setattr(parent, name, child)
         self._undo.append(lambda: setattr(parent, name, before))
+
+    def freeze(self, parameter: nn.Parameter) -> None:
+        """Let a parameter that some loader left trainable need no gradient."""
+        if parameter.requires_grad and not parameter.is_inference():
+            parameter.requires_grad_(False)
+            self._undo.append(lambda: parameter.requires_grad_(True))
 
     def undo(self) -> None:
         """Restore everything; each change is forgotten before it is undone."""

@@ -10,6 +10,7 @@ keep their names and places, and ComfyUI's loader, LoRAs and quantisation go on 
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
@@ -20,7 +21,7 @@ from torch import nn
 from ...trustopt.host import Family
 from .blocks import ADDS_IN_PLACE, BLOCKS, in_training, training_block
 from .frozen_ops import FrozenLayer, differentiable, frozen_linear_map, frozen_norm
-from .layers import kind_of
+from .layers import kind_of, text_encoder_paths, trainable_layers
 from .patches import Patches
 
 _FREEZE = "trustopt_freeze"
@@ -28,22 +29,59 @@ _TRAIN = "trustopt_train"
 _NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trainee:
+    """A model that adapters go into: the network, or the text encoders."""
+
+    patcher: Any
+    """A clone of the MODEL's or CLIP's patcher, of this session alone."""
+    root: nn.Module
+    """The module whose layers are frozen and adapted."""
+    paths: Mapping[str, str]
+    """Canonical layer name -> path below ``root``."""
+    blocks: tuple[type[nn.Module], ...] = ()
+    """What is recomputed in backward."""
+    adds_in_place: bool
+    """Whether the forward adds to tensors that autograd has saved."""
+
+
+def network_of(model: Any, family: Family) -> Trainee:
+    """Return a MODEL's network as what is trained."""
+    patcher = model.clone()
+    root = patcher.model.diffusion_model
+    return Trainee(
+        patcher=patcher,
+        root=root,
+        paths={name: name for name in trainable_layers(root)},
+        blocks=BLOCKS[family],
+        adds_in_place=ADDS_IN_PLACE[family],
+    )
+
+
+def text_encoders_of(clip: Any) -> Trainee:
+    """Return a CLIP's text encoders as what is trained; they are too small to recompute."""
+    return Trainee(
+        patcher=clip.patcher,
+        root=clip.cond_stage_model,
+        paths=text_encoder_paths(clip.cond_stage_model),
+        adds_in_place=True,
+    )
+
+
 @contextmanager
 def training_session(
-    model: Any,
+    trainee: Trainee,
     adapters: Mapping[str, nn.Module],
     *,
-    family: Family,
     checkpointing: bool,
     reserve_memory: int = 0,
 ) -> Iterator["TrainingSession"]:
-    """Open a session on a MODEL, with autograd on and inference mode off inside the block.
+    """Open a session, with autograd on and inference mode off inside the block.
 
     Args:
-        model: ComfyUI's MODEL; only a clone of this patcher is changed.
+        trainee: What the adapters go into.
         adapters: Canonical layer name -> PEFT layer. They are moved to the model's device,
             keeping each Parameter's identity, and back when the session ends.
-        family: The model's family.
         checkpointing: Recompute each block in backward.
         reserve_memory: Bytes ComfyUI leaves free for activations when it loads weights.
 
@@ -55,26 +93,25 @@ def training_session(
         # Nodes run in inference mode; tensors made there cannot take part in autograd.
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        session = TrainingSession(model.clone(), adapters, family, checkpointing, reserve_memory)
+        session = TrainingSession(trainee, adapters, checkpointing, reserve_memory)
         stack.callback(session.close)
         session.open()
         yield session
 
 
 class TrainingSession:
-    """A clone of a MODEL's patcher whose injections train; see ``training_session``."""
+    """A patcher whose injections train; see ``training_session``."""
 
     def __init__(
         self,
-        patcher: Any,
+        trainee: Trainee,
         adapters: Mapping[str, nn.Module],
-        family: Family,
         checkpointing: bool,
         reserve_memory: int,
     ) -> None:
-        self.patcher = patcher
+        self.trainee = trainee
+        self.patcher = trainee.patcher
         self.adapters = adapters
-        self.family: Family = family
         self.checkpointing = checkpointing
         self.reserve_memory = reserve_memory
         self._patches = Patches()
@@ -82,7 +119,7 @@ class TrainingSession:
 
     def open(self) -> None:
         """Register the injections and load the model, which runs them."""
-        _check_adapters(self.adapters, self.patcher.model.diffusion_model)
+        _check_adapters(self.adapters, self.trainee.paths)
         for name, adapter in self.adapters.items():
             self._homes[name] = _move(adapter, self.patcher.load_device)
         # ComfyUI ejects in the order it injects. So the first injection freezes layers *under*
@@ -150,25 +187,31 @@ class TrainingSession:
         """Injection: give every layer a forward that saves no weight for backward."""
         if self._patches:
             return
-        for module in list(self.patcher.model.diffusion_model.modules()):
+        for parameter in self.trainee.root.parameters():
+            self._patches.freeze(parameter)
+        for module in list(self.trainee.root.modules()):
             if kind_of(module) is not None:
                 self._patches.replace_forward(module, frozen_linear_map(module))
             elif isinstance(module, _NORMS):
-                own_input = ADDS_IN_PLACE[self.family] and isinstance(module, nn.LayerNorm)
+                own_input = self.trainee.adds_in_place and isinstance(module, nn.LayerNorm)
                 self._patches.replace_forward(module, frozen_norm(module, own_input=own_input))
 
     def _insert(self, _: Any) -> None:
         """Injection: let adapters and blocks of the training kind run."""
-        modules = dict(self.patcher.model.diffusion_model.named_modules())
-        for module in modules.values():
-            if isinstance(module, BLOCKS[self.family]):
-                block = training_block(module, self.family, lambda: self.checkpointing)
+        modules = list(self.trainee.root.modules())
+        for module in modules:
+            if isinstance(module, self.trainee.blocks):
+                block = training_block(
+                    module,
+                    adds_in_place=self.trainee.adds_in_place,
+                    checkpointing=lambda: self.checkpointing,
+                )
                 self._patches.replace_forward(module, block)
-        for module in modules.values():
+        for module in modules:
             if kind_of(module) is not None and not self._patches.has_own_forward(module):
                 self._patches.replace_forward(module, differentiable(module.forward))
         for name, adapter in self.adapters.items():
-            self._adapt(modules[name], adapter)
+            self._adapt(self.trainee.root.get_submodule(self.trainee.paths[name]), adapter)
 
     def _adapt(self, layer: nn.Module, adapter: nn.Module) -> None:
         """Run ``adapter`` in place of ``layer``, and ``layer`` inside the adapter."""
@@ -189,8 +232,7 @@ def _leave(_: Any) -> None:
     """Eject nothing: the layers are still under other packs' hooks."""
 
 
-def _check_adapters(adapters: Mapping[str, nn.Module], diffusion_model: nn.Module) -> None:
-    layers = {n for n, m in diffusion_model.named_modules() if kind_of(m) is not None}
+def _check_adapters(adapters: Mapping[str, nn.Module], layers: Mapping[str, str]) -> None:
     unknown = [name for name in adapters if name not in layers]
     if unknown:
         raise ValueError(

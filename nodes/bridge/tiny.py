@@ -136,7 +136,7 @@ def _set_vocabulary(encoder: Any, layout: ClipLayout, dtype: torch.dtype, device
     table = encoder.operations.Embedding(
         layout.vocabulary, layout.hidden, dtype=dtype, device=device
     )
-    encoder.transformer.set_input_embeddings(table)
+    encoder.transformer.set_input_embeddings(table.requires_grad_(False))
     encoder.special_tokens = {"start": layout.begin, "end": layout.end, "pad": layout.pad}
 
 

@@ -154,7 +154,9 @@ def test_identity_tells_models_and_encoders_apart() -> None:
     assert other["network"] == plain["network"]
 
     parts.vae.vae_dtype = torch.bfloat16
-    assert host.identity()["vae"] != plain["vae"]
+    again = ComfyHost(parts.model, parts.clip, parts.vae).identity()
+    assert again["vae"] != plain["vae"]
+    assert again["text_encoders"] == plain["text_encoders"]
 
 
 def test_quantised_models_have_an_identity() -> None:

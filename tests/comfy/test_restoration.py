@@ -203,6 +203,18 @@ def test_adapters_stay_the_objects_they_were() -> None:
     assert all(a.base_layer is b for a, b in zip(adapters.values(), bases, strict=True))
 
 
+def test_a_base_left_trainable_gets_no_gradient() -> None:
+    patcher = tiny.build("flux")
+    layer = patcher.model.diffusion_model.txt_in
+    layer.bias = torch.nn.Parameter(layer.bias.clone(), requires_grad=True)
+    host = host_of(patcher)
+
+    tiny.train_step(host, tiny.adapters(host))
+
+    assert layer.bias.grad is None
+    assert layer.bias.requires_grad
+
+
 def test_global_random_state_is_untouched() -> None:
     host = host_of(tiny.build("sdxl"))
     adapters = tiny.adapters(host)

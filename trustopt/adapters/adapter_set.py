@@ -156,7 +156,7 @@ class AdapterSet(Mapping[str, nn.Module]):
             ValueError: If a patch is of another algorithm, model or a larger rank.
         """
         with torch.no_grad():
-            for name in self.layers.keys() & patches.keys():
+            for name in (name for name in self.layers if name in patches):
                 own, patch = self.tensors(name), patches[name]
                 try:
                     factors = to_factors(self.layers[name], patch, self.config.algorithm)

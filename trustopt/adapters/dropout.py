@@ -41,7 +41,8 @@ def put_dropout(
     Args:
         layer: A PEFT LoRA, LoHa or LoKr layer, or a ``DoraLayer``.
         rates: What is dropped how often. Kept values are scaled by ``1 / (1 - rate)``, except
-            that a dropped module is left out without rescaling the others, as in sd-scripts.
+            that a dropped module is left out without rescaling the others, as in sd-scripts;
+            DoRA's magnitude stays.
         seed: The set's seed; while its value is None nothing is dropped.
         number: The layer's number, so that layers get different masks.
         channel_dim: Axis of the features in the activations: -1, or 1 for a convolution.

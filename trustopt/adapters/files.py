@@ -59,7 +59,7 @@ def save_lora(
         OSError: If the disk is full or the folder cannot be written; no partial file stays.
     """
     tensors = {
-        key: tensor if key.endswith(_KEPT_EXACT) else tensor.to(dtype)
+        key: tensor.to("cpu", tensor.dtype if key.endswith(_KEPT_EXACT) else dtype)
         for key, tensor in to_tensors(patches, file_format, family).items()
     }
     _require_finite(tensors, dtype)

@@ -19,6 +19,24 @@ FileFormat = Literal["kohya", "comfy", "diffusers"]
 
 _ENCODERS = {"te1": "text_encoder", "te2": "text_encoder_2"}
 _FINAL_MODULATION = "final_layer.adaLN_modulation.1"
+_SPELLINGS = {
+    ".lora_up.weight": "lora_up.weight",
+    ".lora_down.weight": "lora_down.weight",
+    ".lora_mid.weight": "lora_mid.weight",
+    "_lora.up.weight": "lora_up.weight",
+    "_lora.down.weight": "lora_down.weight",
+    ".lora.up.weight": "lora_up.weight",
+    ".lora.down.weight": "lora_down.weight",
+    ".lora_B.weight": "lora_up.weight",
+    ".lora_A.weight": "lora_down.weight",
+    ".lora_B.default.weight": "lora_up.weight",
+    ".lora_A.default.weight": "lora_down.weight",
+    ".lora_linear_layer.up.weight": "lora_up.weight",
+    ".lora_linear_layer.down.weight": "lora_down.weight",
+    ".alpha": "alpha",
+    ".dora_scale": "dora_scale",
+    **{f".{suffix}": suffix for form in SUFFIXES for suffix in SUFFIXES[form]},
+}
 
 
 def to_tensors(
@@ -59,7 +77,7 @@ def from_tensors(
         scales: ``alpha / r`` by layer key, for files that keep it in their header.
 
     Raises:
-        ValueError: If a layer's tensors are incomplete.
+        ValueError: If a layer's tensors are incomplete, or a layer is there in two styles.
     """
     layers: dict[str, dict[str, Tensor]] = defaultdict(dict)
     unknown: list[str] = []
@@ -80,6 +98,8 @@ def from_tensors(
         patch = _patch(layer, found, (scales or {}).get(layer))
         if part.name == _FINAL_MODULATION and style == "diffusers":
             patch = _swapped(patch)
+        if part.index in parts[part.name] or counts.get(part.name, part.count) != part.count:
+            raise ValueError(f"{part.name} is there twice; the second time as {layer}")
         parts[part.name][part.index] = patch
         counts[part.name] = part.count
     patches = {
@@ -87,26 +107,6 @@ def from_tensors(
         for name, found in parts.items()
     }
     return patches, styles.most_common(1)[0][0] if styles else "kohya", unknown
-
-
-_SPELLINGS = {
-    ".lora_up.weight": "lora_up.weight",
-    ".lora_down.weight": "lora_down.weight",
-    ".lora_mid.weight": "lora_mid.weight",
-    "_lora.up.weight": "lora_up.weight",
-    "_lora.down.weight": "lora_down.weight",
-    ".lora.up.weight": "lora_up.weight",
-    ".lora.down.weight": "lora_down.weight",
-    ".lora_B.weight": "lora_up.weight",
-    ".lora_A.weight": "lora_down.weight",
-    ".lora_B.default.weight": "lora_up.weight",
-    ".lora_A.default.weight": "lora_down.weight",
-    ".lora_linear_layer.up.weight": "lora_up.weight",
-    ".lora_linear_layer.down.weight": "lora_down.weight",
-    ".alpha": "alpha",
-    ".dora_scale": "dora_scale",
-    **{f".{suffix}": suffix for form in SUFFIXES for suffix in SUFFIXES[form]},
-}
 
 
 def split_key(key: str) -> tuple[str, str | None]:

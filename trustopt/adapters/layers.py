@@ -96,7 +96,7 @@ class DoraLayer(nn.Module):
         Args:
             weight: The base layer's weight, ``(out, in)`` or ``(out, in, kh, kw)``.
         """
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
             base_norm, merged_norm = self._norms(weight.to(self.magnitude.device))
             self.base_norm.copy_(base_norm)
             if self._file_scale is not None:
@@ -155,6 +155,8 @@ class OftLayer(nn.Module):
             base.new_zeros((), dtype=torch.float32) if own is None else own.to(base.device).float()
         )
         channels_last = base.movedim(self.channel_dim, -1).float() - bias
-        # PEFT's module takes a 4-D input for a picture to unfold, so the rest is made one axis.
-        rotated = rotation(channels_last.flatten(0, -2)).view_as(channels_last) + bias
+        # A rotation near one in half precision would round the base's own output.
+        with torch.autocast(base.device.type, enabled=False):
+            # PEFT's module unfolds a 4-D input as a picture, so all but channels is one axis.
+            rotated = rotation(channels_last.flatten(0, -2)).view_as(channels_last) + bias
         return rotated.movedim(-1, self.channel_dim).to(base.dtype)

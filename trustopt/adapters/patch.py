@@ -199,9 +199,7 @@ def cayley(patch: LayerPatch) -> Tensor:
 def _hadamard_norm(t: Mapping[str, Tensor], rows: int = 256) -> float:
     """Return the norm of a LoHa product, some rows at a time: those fit a processor's cache."""
     pairs = zip(t["hada_w1_a"].split(rows), t["hada_w2_a"].split(rows), strict=True)
-    squares = [
-        ((a1 @ t["hada_w1_b"]) * (a2 @ t["hada_w2_b"])).square().sum() for a1, a2 in pairs
-    ]
+    squares = [((a1 @ t["hada_w1_b"]) * (a2 @ t["hada_w2_b"])).square().sum() for a1, a2 in pairs]
     return float(torch.stack(squares).sum().sqrt())
 
 

@@ -26,7 +26,8 @@ def layer_settings(
 
     Raises:
         ValueError: If a rank is larger than a layer can use, unless the target is ``full``,
-            whose tiny first and last layers get the largest rank they can use.
+            whose tiny first and last layers get the largest rank they can use; or if OFT finds
+            no blocks.
     """
     found: dict[str, LayerSettings] = {}
     too_large: list[tuple[str, int]] = []
@@ -37,6 +38,11 @@ def layer_settings(
         limit = largest_rank(shape)
         if config.algorithm == "oft":
             rank = oft_block_size(shape.out_features, rank)
+            if rank == 1:
+                raise ValueError(
+                    f"oft cannot rotate {name}: its {shape.out_features} outputs do not divide "
+                    "into blocks of 2 up to the rank; raise the rank to at least 2, or leave it out"
+                )
         elif rank > limit and config.algorithm != "lokr":
             if config.targets == "full" and not config.regex:
                 alpha, rank = alpha * limit / rank, limit

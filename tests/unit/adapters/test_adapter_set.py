@@ -185,6 +185,35 @@ def test_norms_are_clamped_and_only_where_too_long(
     assert trained(layers, AdapterConfig(algorithm=algorithm, rank=4)).clamp_norms() == 0
 
 
+def test_autocast_leaves_dora_norms_exact(layers: dict, trained: Any, make_base_layer: Any) -> None:
+    adapters = trained(layers, AdapterConfig(algorithm="dora", rank=4))
+    for name, shape in layers.items():
+        weight, layer = make_base_layer(shape).weight, adapters.layers[name]
+        exact = layer.column_scale(weight)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(layer.column_scale(weight), exact)
+
+
+def test_autocast_leaves_oft_rotations_exact(
+    layers: dict, trained: Any, make_base_layer: Any, make_input: Any
+) -> None:
+    class Exact(torch.nn.Module):
+        def __init__(self, layer: torch.nn.Module) -> None:
+            super().__init__()
+            self.layer, self.bias = layer, layer.bias
+
+        @torch.autocast("cpu", enabled=False)
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)
+
+    adapters = trained(layers, AdapterConfig(algorithm="oft", rank=4))
+    for name, shape in layers.items():
+        adapters.layers[name].base_layer = Exact(make_base_layer(shape))
+        exact = adapters[name](make_input(shape))
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(adapters[name](make_input(shape)), exact)
+
+
 def test_dora_needs_a_forward_before_it_is_saved(layers: dict) -> None:
     adapters = build_adapters(layers, AdapterConfig(algorithm="dora", rank=4), generator())
     with pytest.raises(ValueError, match="dora needs one forward pass"):

@@ -150,6 +150,14 @@ def test_oft_block_size_divides(out: int, largest: int, size: int) -> None:
     assert oft_block_size(out, largest) == size
 
 
+@pytest.mark.parametrize(("outputs", "rank"), [(7, 4), (8, 1)])
+def test_oft_needs_blocks(make_table: Any, outputs: int, rank: int) -> None:
+    with pytest.raises(ValueError, match=rf"oft cannot rotate img_in: its {outputs} outputs"):
+        layer_settings(
+            make_table(("img_in", 4, outputs)), AdapterConfig(algorithm="oft", rank=rank)
+        )
+
+
 @pytest.mark.parametrize("setting", ["dropout", "rank_dropout", "module_dropout", "max_norm"])
 def test_oft_refuses_what_it_cannot_do(pair: dict, setting: str) -> None:
     config = AdapterConfig(algorithm="oft", rank=4, **{setting: 0.5})

@@ -316,6 +316,13 @@ def test_incomplete_and_impossible_layers_are_named() -> None:
         )
     with pytest.raises(ValueError, match="butterfly OFT is not supported"):
         from_tensors({"lora_unet_img_in.oft_blocks": torch.zeros(2, 2, 2, 2)})
+    twice = {
+        f"{prefix}img_in.lora_{part}.weight": torch.ones(2, 2)
+        for prefix in ("lora_unet_", "diffusion_model.")
+        for part in ("down", "up")
+    }
+    with pytest.raises(ValueError, match=r"img_in is there twice.*as diffusion_model\.img_in"):
+        from_tensors(twice)
     with pytest.raises(ValueError, match="has an alpha but no factors"):
         from_tensors({"lora_unet_img_in.alpha": torch.tensor(1.0)})
 

@@ -45,6 +45,7 @@ def prepare_job(file: JobFile) -> PreparedJob:
             cache=file.locate(output.cache) if output.cache else None,
         ),
         notes={"plan": plan.to_dict()},
+        private=output.private,
         resume=output.resume,
         anyway=output.anyway,
     )

@@ -98,6 +98,8 @@ class OutputTable:
     """Go on with the newest run of this name, if it has a saved state."""
     anyway: bool = False
     """Resume although model or pictures differ from the saved run's."""
+    private: bool = False
+    """Leave captions and folder names out of the LoRA's metadata."""
 
 
 TINY = "tiny"

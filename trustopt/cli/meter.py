@@ -49,6 +49,6 @@ class Meter:
         """Return ``loss 0.412  lr 1e-4  0.35 s/step  ETA 1 min 2 s``."""
         pace = self.seconds_per_step
         return (
-            f"loss {self.loss:.4f}  lr {scientific(self.lr)}  {pace:.3g} s/step  "
+            f"loss {self.loss:.3f}  lr {scientific(self.lr)}  {pace:.3g} s/step  "
             f"ETA {duration(pace * (self.steps - self.step))}"
         )

@@ -83,8 +83,8 @@ class Bars:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self.bars = Progress(
-            TextColumn("{task.description:<17}"),
-            BarColumn(bar_width=30),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=8),  # leaves room for the figures in 80 columns
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
         )
@@ -100,7 +100,9 @@ class Bars:
         self.bars.update(self._task(what, total), completed=done)
 
     def begin(self, step: int, steps: int) -> None:
-        """Add the bar of the training."""
+        """Put the bar of the training in place of those before it."""
+        for task in self._tasks.values():
+            self.bars.update(task, visible=False)
         self._meter = Meter(steps)
         self.bars.update(self._task("training", steps), completed=step)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from PIL import Image
 
@@ -13,6 +14,7 @@ from ..train.hooks import Hooks
 from ..train.loop import Run, StepReport, StopTraining
 from ..train.plan_job import resolve
 from ..train.run import Job, RunResult, run_job
+from .exit_codes import FINISHED, STOPPED, UNEXPECTED
 from .progress import Display, open_display
 from .stopping import StopRequest
 
@@ -47,8 +49,7 @@ def hooks_of(job: Job, display: Display, stop: StopRequest, samples: SampleMaker
 
     def on_sample(run: Run) -> None:
         if not stop.asked:
-            what = f"samples, step {run.step}"
-            samples(run, folders[0], lambda done, total: display.stage(what, done, total))
+            samples(run, folders[0], lambda done, total: display.stage("samples", done, total))
 
     return Hooks(
         on_stage=display.stage,
@@ -77,16 +78,28 @@ def plan_report(job: Job, plan: TrainPlan) -> str:
     )
 
 
-def result_report(result: RunResult, places: Mapping[str, Path]) -> str:
-    """Return how a run ended and where everything is, for people.
+ENDINGS: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {
+        "finished": ("finished", FINISHED),
+        "stopped": ("stopped, what was trained is kept", STOPPED),
+        "faulty": ("trained, but the saved LoRA is not good", UNEXPECTED),
+    }
+)
+"""How a run ended -> what is said of it, and the exit code."""
+
+
+def show_result(result: RunResult, places: Mapping[str, Path]) -> int:
+    """Print how a run ended and where everything is; return the exit code.
 
     Args:
         result: The run.
         places: What else was written, by name.
     """
-    ended = "finished" if result.status == "finished" else "stopped, what was trained is kept"
-    lines = [f"{ended}: {result.steps} steps in {duration(result.seconds)}"]
+    words, code = ENDINGS[result.status]
+    lines = [f"{words}: {result.steps} steps in {duration(result.seconds)}"]
     if result.skipped:
         lines.append(f"{result.skipped} steps skipped: loss or gradient was not finite")
+    lines.append(result.report.summary())
     places = {"LoRA": result.lora, **places, "run": result.folder.path}
-    return "\n".join([*lines, *(f"  {name + ':':<9}{path}" for name, path in places.items())])
+    print("\n".join([*lines, *(f"  {name + ':':<9}{path}" for name, path in places.items())]))
+    return code

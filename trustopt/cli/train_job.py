@@ -3,11 +3,11 @@
 from ..data import plan_image_set
 from ..train.run import check
 from .build_job import prepare_job
-from .exit_codes import FINISHED, STOPPED
+from .exit_codes import FINISHED
 from .job_file import JobFile
 from .memory import memory_report
 from .sample_pictures import SamplePictures
-from .show_run import plan_report, result_report, run_shown, write_signals
+from .show_run import plan_report, run_shown, show_result, write_signals
 
 
 def train(file: JobFile) -> int:
@@ -25,8 +25,7 @@ def train(file: JobFile) -> int:
     places = {"signals": write_signals(result.signals, folder.path / "signals.png")}
     if file.samples.prompts:
         places["samples"] = folder.samples
-    print(result_report(result, places))
-    return FINISHED if result.status == "finished" else STOPPED
+    return show_result(result, places)
 
 
 def dry_run(file: JobFile) -> int:

@@ -20,7 +20,7 @@ def test_the_first_figures_are_those_of_the_first_step() -> None:
     assert math.isnan(meter.loss)
     meter.update(report(1, loss=2.0))
     assert meter.loss == pytest.approx(2.0)
-    assert meter.text() == "loss 2.0000  lr 1e-4  0.5 s/step  ETA 50 s"
+    assert meter.text() == "loss 2.000  lr 1e-4  0.5 s/step  ETA 50 s"
 
 
 def test_the_loss_is_smoothed_and_skipped_steps_leave_it_alone() -> None:
@@ -56,21 +56,23 @@ def test_plain_lines_say_stage_step_and_text(capsys) -> None:
         lines.step(report(step))
     out = capsys.readouterr().out.splitlines()
     assert out[:3] == ["encoding images 2/4", "encoding images 4/4", "[not markup]"]
-    assert out[3].startswith("step   1/200  loss 1.0000")
+    assert out[3].startswith("step   1/200  loss 1.000")
     assert out[-1].startswith("step 200/200")
     assert len(out) == 3 + 1 + 20
 
 
-def test_bars_show_the_same(capsys) -> None:
+def test_bars_show_the_same_in_80_columns(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     bars = Bars()
     with bars.bars:
         bars.stage("encoding images", 4, 4)
         bars.say("[not markup]")
-        bars.begin(0, 2)
+        bars.begin(0, 2000)
         bars.step(report(1))
-        bars.step(report(2))
+        bars.step(report(2000))
     shown = capsys.readouterr().out
     assert "[not markup]" in shown
-    assert "encoding images" in shown
-    assert "2/2" in shown
-    assert "loss 1.0000" in shown
+    assert [task.description for task in bars.bars.tasks] == ["encoding images", "training"]
+    last = shown.splitlines()[-1]
+    assert "2000/2000" in last
+    assert "loss 1.000  lr 1e-4  0.5 s/step  ETA 0 s" in last

@@ -95,7 +95,8 @@ class Optimizer(io.ComfyNode):
 
     @classmethod
     def execute(cls, optimizer: dict[str, Any]) -> io.NodeOutput:
-        options = dict(optimizer)
+        # ComfyUI passes None for an option that a prompt leaves out.
+        options = {key: value for key, value in optimizer.items() if value is not None}
         name = options.pop("optimizer")
         on_auto = {key: options.pop(key) for key in ("lr", *PLANNED) if key in options}
         options |= chosen(on_auto)

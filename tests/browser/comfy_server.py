@@ -70,12 +70,36 @@ class ComfyServer:
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read() or b"null")
 
+    def status_of(self, path: str) -> int:
+        """Return the HTTP status of a route."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=120) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
     def queue(self, prompt: dict, extra: dict | None = None) -> str:
         """Queue a prompt and return its id."""
         body = {"prompt": prompt, "client_id": uuid.uuid4().hex, "extra_data": extra or {}}
         status, answer = self.post("/prompt", body)
         assert status == 200, answer
         return answer["prompt_id"]
+
+    def step_of(self, prompt_id: str, run_id: str, at_least: int, seconds: float = 600) -> dict:
+        """Wait until a run has taken some steps; return its entry in the list of runs.
+
+        Raises:
+            RuntimeError: If its prompt ended before.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            runs = {run["run_id"]: run for run in self.get("/trustopt/runs")["runs"]}
+            if (runs.get(run_id, {}).get("step") or 0) >= at_least:
+                return runs[run_id]
+            if self.get(f"/history/{prompt_id}"):
+                raise RuntimeError(f"the prompt ended early\n{self.log[-3000:]}")
+            time.sleep(0.2)
+        raise TimeoutError(f"{run_id} did not reach step {at_least}\n{self.log[-3000:]}")
 
     def finished(self, prompt_id: str, seconds: float = 1800) -> dict:
         """Wait for a prompt's end and return its history."""

@@ -297,6 +297,11 @@ def test_only_what_the_user_set_reaches_the_job(comfyui) -> None:
     assert config.options["beta2"] == 0.99
 
 
+def test_an_optimizer_needs_no_option(comfyui) -> None:
+    config = value_of(comfyui, "Optimizer", optimizer="emonavi")
+    assert (config.name, config.lr, dict(config.options)) == ("emonavi", None, {})
+
+
 def test_the_plan_fills_exactly_the_options_on_auto() -> None:
     from trustopt_pack.nodes.optimizer import PLANNED
     from trustopt_pack.trustopt.config import OptimizerConfig

@@ -152,17 +152,17 @@ def interrupt(_run_id: str) -> None:
 
 
 def stop_and_keep(run_id: str) -> None:
-    runs_module(run_id).request_stop_and_keep(run_id)
+    own_module("runs").request_stop_and_keep(run_id)
 
 
-def runs_module(_run_id: str = ""):
-    """Return the pack's own registry, of the copy that ComfyUI loaded."""
+def own_module(name: str):
+    """Return a module of the pack's nodes, of the copy that ComfyUI loaded."""
     import sys
 
     import nodes
 
     package = nodes.NODE_CLASS_MAPPINGS["TrustOpt_TrainLora"].__module__.rpartition(".")[0]
-    return sys.modules[f"{package}.runs"]
+    return sys.modules[f"{package}.{name}"]
 
 
 def test_stop_saves_what_was_trained_and_resume_finishes_it(comfyui, tmp_path) -> None:
@@ -173,7 +173,7 @@ def test_stop_saves_what_was_trained_and_resume_finishes_it(comfyui, tmp_path) -
     stopped = load_file(tmp_path / "output" / "loras" / "tiny.safetensors")
     assert stopped
     assert list((tmp_path / "output" / "trustopt" / "tiny" / "state").iterdir())
-    assert not runs_module().active_runs()
+    assert not own_module("runs").active_runs()
 
     assert comfyui.run(training(steps=40, resume=True)) == "success"
     assert "5" in comfyui.executed()
@@ -183,6 +183,27 @@ def test_stop_saves_what_was_trained_and_resume_finishes_it(comfyui, tmp_path) -
     )
     assert all(torch.equal(whole[key], finished[key]) for key in whole)
     assert len(comfyui.outputs("5")[2]) == 40
+
+
+def test_stop_does_not_wait_for_the_end_of_a_long_step(comfyui, monkeypatch, tmp_path) -> None:
+    host = own_module("bridge.host")
+    passes = []
+
+    def counted(*inputs):
+        passes.append(inputs)
+        if len(passes) == 6:  # the second of step 2's four
+            interrupt("")
+        return raw_output(*inputs)
+
+    raw_output = host.raw_output
+    monkeypatch.setattr(host, "raw_output", counted)
+    prompt = training(steps=40)
+    prompt["3"]["inputs"]["accumulation"] = 4
+    assert comfyui.run(prompt) == "interrupted"
+    assert len(passes) == 6
+    assert [p.name for p in (tmp_path / "output" / "trustopt" / "tiny" / "state").iterdir()] == [
+        "00000001"
+    ]
 
 
 def test_stop_and_keep_ends_well_and_is_not_served_as_complete(comfyui) -> None:
@@ -210,7 +231,7 @@ def test_a_deleted_lora_is_trained_again(comfyui, tmp_path) -> None:
 
 
 def test_stopping_an_unknown_run_says_so() -> None:
-    assert runs_module().request_stop_and_keep("nothing") is False
+    assert own_module("runs").request_stop_and_keep("nothing") is False
 
 
 # -- bad input -----------------------------------------------------------------------------------
@@ -230,16 +251,7 @@ def test_an_unwritable_output_is_refused_before_the_queue(comfyui, tmp_path) -> 
 
 
 def test_missing_peft_is_one_command(comfyui, monkeypatch) -> None:
-    import importlib.util
-    import sys
-
-    import nodes
-
-    package = nodes.NODE_CLASS_MAPPINGS["TrustOpt_TrainLora"].__module__
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        sys.modules[package], "find_spec", lambda name: None if name == "peft" else find(name)
-    )
+    monkeypatch.setattr(own_module("train"), "find_spec", lambda name: None)
     said = comfyui.check(training())
     assert "peft is missing: run" in said
     assert "-m pip install peft" in said

@@ -1,6 +1,6 @@
 """How a face (node or command line) follows a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,11 @@ from .loop import Run, StepReport
 
 def ignore(*_: Any) -> None:
     """Stand in for a hook nobody set."""
+
+
+def no_wishes() -> Collection[str]:
+    """Stand in for a face that never wishes for anything."""
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,3 +34,7 @@ class Hooks:
     """Inside the session: before step 1, every ``sample_every`` steps, and at the end."""
     on_saved: Callable[[int, Path], None] = ignore
     """After each saved state, with its folder."""
+    on_copied: Callable[[int, Path], None] = ignore
+    """After the user's wish to save, with the LoRA file as it was at that step."""
+    wishes: Callable[[], Collection[str]] = no_wishes
+    """After each step: what the user asks for now, ``save`` or ``sample``; each wish once."""

@@ -53,9 +53,12 @@ class Keeper:
             with saved_weights(self.run):
                 values["val/loss"] = self.validation.loss(self.run)
         self.recorder.record(report.step, values)
-        if is_due(report.step, job.save_every):
+        wishes = self.hooks.wishes()
+        if is_due(report.step, job.save_every) or "save" in wishes:
             self.save()
-        if is_due(report.step, job.sample_every):
+        if "save" in wishes:
+            self.copy()
+        if is_due(report.step, job.sample_every) or "sample" in wishes:
             self.sample()
         self.hooks.on_step(report, self.recorder)
         self._obey_optimizer()
@@ -109,6 +112,12 @@ class Keeper:
         self.saved_step = run.step
         self.recorder.event("save", run.step)
         self.hooks.on_saved(run.step, path)
+
+    def copy(self) -> None:
+        """Write the LoRA so far beside the final one, named after its step; none removes it."""
+        path = self.folder.lora.with_stem(f"{self.folder.lora.stem}_step{self.run.step}")
+        self.writer.save(path)
+        self.hooks.on_copied(self.run.step, path)
 
     def keep_after_error(self, error: BaseException) -> None:
         """Save what was trained while ``error`` is under way; never hides it."""

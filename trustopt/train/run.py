@@ -2,13 +2,21 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from ..adapters import AdapterSet, SaveReport, build_adapters, is_text_encoder, select_layers
+from ..adapters import (
+    AdapterSet,
+    SaveReport,
+    build_adapters,
+    continue_adapters,
+    is_text_encoder,
+    read_lora,
+    select_layers,
+)
 from ..config import JobConfig
 from ..data import ImageSet, TrainingSet, check_image_set, prepare
 from ..diffusion import Objective
@@ -38,6 +46,8 @@ class Job:
     """More for the LoRA's metadata: fields of ``TrainingRecord`` such as plan and workflow."""
     private: bool = False
     """Leave captions, folder names and the workflow out of the LoRA's metadata."""
+    start_from: Path | None = None
+    """A LoRA file to go on from, with its algorithm, layers and ranks; a new run all the same."""
     resume: bool = False
     """Go on with the newest run of this name, if one has a saved state."""
     anyway: bool = False
@@ -131,14 +141,32 @@ def check(job: Job) -> AdapterSet:
         multiple=job.host.pixel_multiple,
         seed=config.seed,
     )
-    # Sorted, so that a seed gives the same initial weights whatever order a host lists layers in.
-    layers = dict(sorted(select_layers(job.host.layers(), config.adapter, job.host.family).items()))
-    generator = torch.Generator().manual_seed(config.seed)
-    # On the device from the start: optimizer and average keep their state where weights are.
-    adapters = build_adapters(layers, config.adapter, generator, device=job.host.device)
+    adapters = first_adapters(job)
     # A trial optimizer on one small tensor finds a wrong name, option or missing package now.
     trial = [torch.nn.Parameter(torch.zeros(1))]
     build_optimizer(config.optimizer.name, trial, lr=config.lr, options=config.optimizer.options)
+    return adapters
+
+
+def first_adapters(job: Job) -> AdapterSet:
+    """Return the adapters as training finds them: new ones, or those of ``start_from``.
+
+    They are on the device from the start: optimizer and average keep their state there.
+
+    Raises:
+        ValueError: If no layer matches, or the file cannot be continued on this model.
+    """
+    config, host = job.config.adapter, job.host
+    generator = torch.Generator().manual_seed(job.config.seed)
+    # Sorted, so that a seed gives the same initial weights whatever order a host lists layers in.
+    layers = dict(sorted(host.layers().items()))
+    if job.start_from is None:
+        chosen = select_layers(layers, config, host.family)
+        return build_adapters(chosen, config, generator, device=host.device)
+    lora = read_lora(job.start_from)
+    adapters = continue_adapters(lora, layers, host.family, config, generator, device=host.device)
+    # What the file decides is what this run is: in its states, its metadata, its fingerprint.
+    job.config = replace(job.config, adapter=adapters.config)
     return adapters
 
 

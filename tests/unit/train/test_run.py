@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from toy import DOWN, UP, ToyHost, job
 
-from trustopt.config import DataConfig, OptimizerConfig
+from trustopt.config import AdapterConfig, DataConfig, OptimizerConfig
 from trustopt.signals import load_signals
 from trustopt.train.checkpoint import ResumeError
 from trustopt.train.hooks import Hooks
@@ -133,8 +133,6 @@ def test_accumulation_equals_a_larger_batch(tmp_path) -> None:
     ],
 )
 def test_resume_refuses_another_job_and_names_the_difference(tmp_path, change, words) -> None:
-    from trustopt.config import AdapterConfig
-
     run_job(job(tmp_path))
     if rank := change.pop("adapter_rank", None):
         change["adapter"] = AdapterConfig(rank=rank, alpha=2.0)
@@ -186,3 +184,26 @@ def test_layers_end_where_they_began(tmp_path) -> None:
     assert host.network.up is up
     assert host.network.down is down
     assert DOWN in host.layers()
+
+
+def test_a_run_goes_on_from_any_file_with_that_files_rank(tmp_path) -> None:
+    first = run_job(job(tmp_path / "first"))
+    going_on = job(tmp_path / "second", lr=1e-9, steps=1, adapter=AdapterConfig(rank=7, alpha=1.0))
+    going_on.start_from = first.lora
+    second = run_job(going_on)
+
+    before, after = load_file(first.lora), load_file(second.lora)
+    assert before.keys() == after.keys()
+    for key, tensor in before.items():
+        torch.testing.assert_close(after[key], tensor, rtol=0, atol=1e-7)
+
+
+def test_a_file_of_another_model_is_refused_before_any_work(tmp_path) -> None:
+    bad = tmp_path / "bad.safetensors"
+    save_file({"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": torch.zeros(2, 4)}, bad)
+    host = ToyHost()
+    refused = job(tmp_path, host=host)
+    refused.start_from = bad
+    with pytest.raises(ValueError, match=r"bad\.safetensors"):
+        run_job(refused)
+    assert host.images_encoded == 0

@@ -158,3 +158,21 @@ def test_self_check_tells_checkpointing_apart_from_a_patch_that_breaks_it() -> N
     host = ComfyHost(patcher, object(), object())
     with host.session(adapters, checkpointing=True):
         assert host.checkpointing_error(*tiny.batch("flux")) > 1e-2
+
+
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
+def test_patches_see_their_own_block_in_the_recomputation(family) -> None:
+    patcher = tiny.build(family)
+    seen = []
+
+    def by_block(attention: torch.Tensor, options: dict) -> torch.Tensor:
+        place = (options.get("block"), options["block_index"], options.get("block_type"))
+        if place not in seen:
+            seen.append(place)
+        return attention * (1.0 + 0.3 * seen.index(place))
+
+    patcher.set_model_attn1_output_patch(by_block)
+    host = ComfyHost(patcher, object(), object())
+    with host.session(tiny.adapters(host), checkpointing=True):
+        assert host.checkpointing_error(*tiny.batch(family)) < 1e-6
+    assert len(seen) > 2

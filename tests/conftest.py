@@ -5,6 +5,8 @@ import then fails. The tests use none of those operators, so declaring the two t
 up at import is enough. Where torchvision works, nothing is declared.
 """
 
+import os
+
 import torch
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -25,3 +27,14 @@ def _declare_missing_vision_operators() -> torch.library.Library | None:
 
 # A library's definitions live as long as the object does.
 _LIBRARY = _declare_missing_vision_operators()
+
+
+def pytest_configure() -> None:
+    """Let property tests try the same examples each time in CI, new ones on people's machines."""
+    try:
+        from hypothesis import settings
+    except ImportError:  # ComfyUI's environment may not have it
+        return
+    settings.register_profile("ci", derandomize=True)
+    if os.environ.get("CI"):
+        settings.load_profile("ci")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -54,6 +54,7 @@ def test_what_is_saved_is_read(
     trained: Any,
     tmp_path: Path,
 ) -> None:
+    assume(algorithm != "oft" or rank > 1)  # a rotation needs blocks of two
     config = AdapterConfig(
         algorithm=algorithm, rank=rank, alpha=alpha, conv_rank=rank, conv_alpha=alpha, regex=regex
     )

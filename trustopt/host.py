@@ -77,6 +77,21 @@ class LatentDistribution:
     """``(B, C, h, w)``; zeros for a VAE without posterior."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class HostMemory:
+    """What a host can say about its device's memory before training, in bytes."""
+
+    weights: int
+    """What the base network's weights take on the device when all of them are there."""
+    text_encoders: int = 0
+    """The same of the text encoders, which are there only while they are trained."""
+    available: int | None = None
+    """What the device can give to the base model and its training together, everything else
+    moved away that can be; None if that cannot be told."""
+    can_offload: bool = False
+    """Whether weights may stay off the device and be fetched when they are needed."""
+
+
 @runtime_checkable
 class Host(Protocol):
     """A frozen base model that can be trained through adapters.
@@ -130,8 +145,12 @@ class Host(Protocol):
         """Encode captions with the text encoders; one prompt each, in order."""
         ...
 
+    def memory(self) -> HostMemory:
+        """Say what the model takes and the device can give; nothing is loaded or moved."""
+        ...
+
     def session(
-        self, adapters: Mapping[str, nn.Module], *, checkpointing: bool
+        self, adapters: Mapping[str, nn.Module], *, checkpointing: bool, reserve: int = 0
     ) -> AbstractContextManager[None]:
         """Insert adapters (canonical name -> PEFT layer) for the time of a ``with`` block.
 
@@ -141,6 +160,7 @@ class Host(Protocol):
         Args:
             adapters: PEFT tuner layers whose ``base_layer`` the host points at the real layer.
             checkpointing: Recompute each block in backward instead of keeping its activations.
+            reserve: Bytes of the device to leave free of weights, where the host can choose.
         """
         ...
 

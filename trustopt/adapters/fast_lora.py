@@ -56,6 +56,11 @@ def use_fast_forward(layer: Any) -> None:
     layer.forward = MethodType(_forward, layer)
 
 
+def is_fast(layer: Any) -> bool:
+    """Return whether an adapter layer runs in one operation over a plain frozen layer."""
+    return "forward" in vars(layer)
+
+
 def frozen_map(base: Any) -> FrozenMap | None:
     """Return a base layer's constant maps; None if it may train, or runs other code as well."""
     if hasattr(base, "input_gradient"):

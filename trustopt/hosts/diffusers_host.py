@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..host import Conditioning, Family, LatentDistribution, LayerShape, Prediction, Prompt
+from ..host import (
+    Conditioning,
+    Family,
+    HostMemory,
+    LatentDistribution,
+    LayerShape,
+    Prediction,
+    Prompt,
+)
+from .device_memory import free_bytes, weight_bytes
 from .flux import FluxDenoiser
 from .insertion import inserted, trainable_layers
 from .names import Names, Part
@@ -117,9 +126,25 @@ class DiffusersHost:
         self._place(network=self._in_session, text=self._trains_text or not self._in_session)
         return prompts
 
+    def memory(self) -> HostMemory:
+        """Return what network and text encoders take, and what is free without them."""
+        models = self.text.models.values()
+        # In main memory the text encoders stay where they are, trained or not.
+        movable = [self.network] if self.device.type == "cpu" else [self.network, *models]
+        free = free_bytes(self.device)
+        return HostMemory(
+            weights=weight_bytes([self.network]),
+            text_encoders=weight_bytes(movable[1:]),
+            available=None if free is None else free + weight_bytes(movable, on=self.device),
+        )
+
     @contextmanager
-    def session(self, adapters: Mapping[str, nn.Module], *, checkpointing: bool) -> Iterator[None]:
+    def session(
+        self, adapters: Mapping[str, nn.Module], *, checkpointing: bool, reserve: int = 0
+    ) -> Iterator[None]:
         """Insert adapters for the time of a ``with`` block; see ``Host.session``.
+
+        The whole network is on the device then: ``reserve`` is for hosts that can do otherwise.
 
         Raises:
             ValueError: If a name is not one of ``layers()``.

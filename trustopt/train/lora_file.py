@@ -23,6 +23,8 @@ class LoraWriter:
 
     run: Run
     dataset: TrainingSet
+    checkpointing: bool
+    """As the memory plan decided; a LoRA's header tells."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """Fields of ``TrainingRecord`` the engine cannot know: plan, workflow, title, versions."""
     private: bool = False
@@ -74,7 +76,7 @@ class LoraWriter:
             base_model=run.host.model_name,
             prediction=run.host.prediction,
             zero_terminal_snr=run.objective.zero_terminal_snr,
-            checkpointing=run.job.checkpointing != "off",
+            checkpointing=self.checkpointing,
             steps=run.step,
             epoch=run.batches.epoch,
             num_images=pictures,

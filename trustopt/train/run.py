@@ -19,6 +19,7 @@ from ..adapters import (
 )
 from ..config import JobConfig
 from ..data import ImageSet, TrainingSet, check_image_set, prepare
+from ..data.dataset import plan_image_set
 from ..diffusion import Objective
 from ..host import Host
 from ..optim import build_optimizer
@@ -27,9 +28,11 @@ from .checkpoint import load_latest
 from .ema import ExponentialAverage
 from .folders import Folders, RunFolder, find_run, new_run
 from .hooks import Hooks
-from .keeper import Keeper
-from .loop import Run, StopTraining, train
+from .keeper import Keeper, trainer_options
+from .loop import Run, StepReport, StopTraining, train
 from .lora_file import LoraWriter
+from .peak import PeakMeter
+from .preflight import MemoryPlan, plan_memory
 from .validation import Validation
 
 
@@ -70,6 +73,10 @@ class RunResult:
     skipped: int
     """Steps left out because loss or gradient was not finite."""
     seconds: float
+    memory: MemoryPlan
+    """What was planned before step 1."""
+    grown: int | None
+    """Bytes the steps really added on the device, at most; ``memory.growth`` is the estimate."""
 
 
 @torch.inference_mode(False)  # ComfyUI runs nodes in inference mode, whose tensors cannot train
@@ -83,6 +90,8 @@ def run_job(job: Job) -> RunResult:
     """
     started = time.perf_counter()
     adapters = check(job)
+    memory = plan_memory(job.config, job.host, adapters, largest_area(job))
+    job.hooks.on_report(memory.report())
     dataset = prepare(
         job.images,
         job.config.data,
@@ -97,7 +106,14 @@ def run_job(job: Job) -> RunResult:
     run = build_run(job, dataset, adapters)
     fingerprint = fingerprint_of(job)
     folder = open_folder(job, run, fingerprint)
-    writer = LoraWriter(run=run, dataset=dataset, notes=job.notes, private=job.private)
+    writer = LoraWriter(
+        run=run,
+        dataset=dataset,
+        checkpointing=memory.checkpointing,
+        notes=job.notes,
+        private=job.private,
+    )
+    meter = PeakMeter(job.host.device)
     with open_recorder(folder, run.step) as recorder:
         keeper = Keeper(
             run=run,
@@ -109,7 +125,8 @@ def run_job(job: Job) -> RunResult:
             validation=validation_of(job, dataset),
             saved_step=run.step,
         )
-        status = train_in_session(keeper)
+        status = train_in_session(keeper, memory, meter)
+        job.hooks.on_report(memory.compared_with(meter.grown))
         report = writer.save_checked(folder.lora)
         result = RunResult(
             status=status if report.ok else "faulty",
@@ -120,6 +137,8 @@ def run_job(job: Job) -> RunResult:
             steps=run.step,
             skipped=run.skipped,
             seconds=time.perf_counter() - started,
+            memory=memory,
+            grown=meter.grown,
         )
     folder.write_json("result.json", describe(result))
     return result
@@ -170,6 +189,12 @@ def first_adapters(job: Job) -> AdapterSet:
     return adapters
 
 
+def largest_area(job: Job) -> int:
+    """Return the pixels of the largest bucket; no picture is read."""
+    plan = plan_image_set(job.images, job.config.data, job.host.pixel_multiple)
+    return max(width * height for width, height in plan.buckets)
+
+
 def build_run(job: Job, dataset: TrainingSet, adapters: AdapterSet) -> Run:
     """Build the optimizer, objective and data stream around the adapters, at step 0."""
     config, host = job.config, job.host
@@ -189,6 +214,7 @@ def build_run(job: Job, dataset: TrainingSet, adapters: AdapterSet) -> Run:
         objective=Objective(config.objective, prediction=host.prediction, sigmas=host.sigmas),
         batches=dataset.batches(config.batch_size, config.repeats, order),
         generator=generator,
+        hears_level_free=trainer_options(config).get("loss_signal") == "timestep-normalised",
         ema=ExponentialAverage(adapters.parameters(), config.ema_decay)
         if config.ema_decay
         else None,
@@ -233,16 +259,26 @@ def validation_of(job: Job, dataset: TrainingSet) -> Validation | None:
     return Validation(batches, seed=job.config.seed) if batches else None
 
 
-def train_in_session(keeper: Keeper) -> Literal["finished", "stopped"]:
+def train_in_session(
+    keeper: Keeper, memory: MemoryPlan, meter: PeakMeter
+) -> Literal["finished", "stopped"]:
     """Train with the adapters in the model; whatever ends it, what was trained is on disk."""
     run, hooks = keeper.run, keeper.hooks
     status: Literal["finished", "stopped"] = "finished"
-    checkpointing = run.job.checkpointing != "off"
-    with run.host.session(run.adapters.layers, checkpointing=checkpointing):
+
+    def on_step(report: StepReport) -> None:
+        meter.pause()  # pictures sampled between steps are not what was planned
+        keeper.on_step(report)
+        meter.resume()
+
+    with run.host.session(
+        run.adapters.layers, checkpointing=memory.checkpointing, reserve=memory.reserve
+    ):
         hooks.on_start(run, keeper.folder.path)
         keeper.sample()
+        meter.resume()
         try:
-            train(run, keeper.on_step)
+            train(run, on_step)
         except StopTraining:
             status = "stopped"
         except BaseException as error:
@@ -262,6 +298,7 @@ def describe(result: RunResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "lora": result.lora.name,
         "check": result.report.summary(),
+        "memory": {**result.memory.to_dict(), "grown": result.grown},
         "sshs_model_hash": result.report.model_hash,
         "time": time.time(),
     }

@@ -13,7 +13,7 @@ from torch import nn
 
 from trustopt.config import AdapterConfig, DataConfig, JobConfig, OptimizerConfig
 from trustopt.data import image_set_from_arrays
-from trustopt.host import LatentDistribution, LayerShape
+from trustopt.host import HostMemory, LatentDistribution, LayerShape
 from trustopt.train.folders import Folders
 from trustopt.train.hooks import Hooks
 from trustopt.train.run import Job, run_job
@@ -52,6 +52,8 @@ class ToyHost:
         self.calls: list[torch.Size] = []
         self.encoded: list[str] = []
         self.images_encoded = 0
+        self.memory_told = HostMemory(weights=58 * 4)
+        self.sessions: list[tuple[bool, int]] = []
         self.break_at: int | None = None
         self.error: BaseException | None = None
         self.overflow: set[int] = set()
@@ -78,8 +80,12 @@ class ToyHost:
             for c in captions
         ]
 
+    def memory(self):
+        return self.memory_told
+
     @contextlib.contextmanager
-    def session(self, adapters, *, checkpointing):
+    def session(self, adapters, *, checkpointing, reserve=0):
+        self.sessions.append((checkpointing, reserve))
         adapters[UP].base_layer, adapters[DOWN].base_layer = self.network.up, self.network.down
         kept = self.network.up, self.network.down
         self.network.up, self.network.down = adapters[UP], adapters[DOWN]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...trustopt.host import (
     Conditioning,
     Family,
+    HostMemory,
     LatentDistribution,
     LayerShape,
     Prediction,
@@ -117,11 +118,25 @@ class ComfyHost:
             check_prompt(prompts[0], self._model, self.family)
         return prompts
 
+    def memory(self) -> HostMemory:
+        """Return what ComfyUI counts: the model, and what is free once all others are unloaded."""
+        on_cpu = comfy.model_management.is_device_cpu(self.device)
+        return HostMemory(
+            weights=self._model.model_size(),
+            # In main memory they stay where they are, trained or not.
+            text_encoders=0 if on_cpu else self._clip.patcher.model_size(),
+            available=device_memory(self._model),
+            can_offload=not on_cpu,
+        )
+
     @contextmanager
-    def session(self, adapters: Mapping[str, nn.Module], *, checkpointing: bool) -> Iterator[None]:
+    def session(
+        self, adapters: Mapping[str, nn.Module], *, checkpointing: bool, reserve: int = 0
+    ) -> Iterator[None]:
         """Insert adapters for the time of a ``with`` block; see ``session.training_session``.
 
         Adapters are on ``self.device`` inside: build or load the optimizer's state there, too.
+        ComfyUI streams the weights for which ``reserve`` leaves no room.
 
         Raises:
             RuntimeError: If a session is open already.
@@ -130,7 +145,8 @@ class ComfyHost:
             raise RuntimeError("this host already has a session open: leave it first")
         text = {name: adapter for name, adapter in adapters.items() if name.startswith("te")}
         network = {name: adapter for name, adapter in adapters.items() if name not in text}
-        options = {"checkpointing": checkpointing, "reserve_memory": self.reserve_memory}
+        reserve = max(reserve, self.reserve_memory)
+        options = {"checkpointing": checkpointing, "reserve_memory": reserve}
         with ExitStack() as stack:
             stack.callback(self._forget_sessions)
             trainee = network_of(self._model, self.family)
@@ -198,3 +214,17 @@ def compute_dtype(model: Any) -> torch.dtype:
     """Return the dtype a MODEL computes in; its weights may be stored in another."""
     manual = model.get_model_object("manual_cast_dtype")
     return manual if manual is not None else model.model.get_dtype()
+
+
+def device_memory(model: Any) -> int:
+    """Return the bytes a MODEL and its training can have on its device, all others unloaded.
+
+    On a CPU nothing can be: what is loaded is where it would be unloaded to.
+    """
+    device = model.load_device
+    free = int(comfy.model_management.get_free_memory(device))
+    if comfy.model_management.is_device_cpu(device):
+        return free + model.model_size()
+    loaded = comfy.model_management.current_loaded_models
+    held = sum(other.model_loaded_memory() for other in loaded if other.device == device)
+    return free + held - comfy.model_management.extra_reserved_memory()

@@ -25,6 +25,7 @@ HIDDEN_AMONG_RUNS = (*HIDDEN, "opt/ema_*")
 
 TITLES = {
     "loss": "Loss",
+    "loss_level_free": "Loss, noise levels divided out",
     "val/loss": "Validation loss",
     "lr": "Learning rate",
     "grad_norm": "Gradient norm",
@@ -121,7 +122,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 def kind_of(name: str, values: np.ndarray) -> Kind:
     """Tell which axes a series belongs on, by its name and, for an optimizer's own, its values."""
     short = name.removeprefix("opt/")
-    if name == "loss" or name.startswith("val/"):
+    if name in ("loss", "loss_level_free") or name.startswith("val/"):
         return "loss"
     if "norm" in short:
         return "norm"
@@ -238,16 +239,17 @@ def wants_smoothing(name: str, raw: np.ndarray, smoothing: float | None) -> bool
     """Tell whether a series gets an average: never the learning rate, always the loss."""
     if smoothing == 0.0 or name == "lr" or np.count_nonzero(np.isfinite(raw)) < 3:
         return False
-    return name == "loss" or smoothing is not None or is_noisy(raw)
+    return name in ("loss", "loss_level_free") or smoothing is not None or is_noisy(raw)
 
 
 def _short(name: str) -> str:
-    return {"val/loss": "validation"}.get(name, name.removeprefix("opt/"))
+    labels = {"val/loss": "validation", "loss_level_free": "noise levels divided out"}
+    return labels.get(name, name.removeprefix("opt/"))
 
 
 def _drawing_order(name: str) -> tuple[int, int]:
     """Loss, validation, lr, gradient norm, then the optimizer's signals in a fixed order."""
-    leading = ("loss", "val/loss", "lr", "grad_norm")
+    leading = ("loss", "loss_level_free", "val/loss", "lr", "grad_norm")
     if name in leading:
         return leading.index(name), 0
     short = name.removeprefix("opt/")

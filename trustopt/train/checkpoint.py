@@ -65,6 +65,7 @@ def _describe(run: Run, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
         "position": run.position(),
         "adapters": run.adapters.state_dict(),
         "optimizer": run.optimizer.state_dict(),
+        "normaliser": run.normaliser.state_dict(),
         "ema": None if run.ema is None else run.ema.state_dict(),
     }
 
@@ -96,6 +97,7 @@ def load_latest(
     run.optimizer.load_state_dict(saved["optimizer"])
     if run.ema is not None and saved["ema"] is not None:
         run.ema.load_state_dict(saved["ema"])
+    run.normaliser.load_state_dict(saved["normaliser"])
     run.go_to(saved["position"])
     run.step, run.skipped = saved["step"], saved["skipped"]
     run.bad_in_a_row = saved["bad_in_a_row"]

@@ -41,6 +41,7 @@ class Keeper:
         job = self.run.job
         values: dict[str, Any] = {
             "loss": report.loss,
+            "loss_level_free": report.level_free_loss,
             "lr": report.lr,
             "grad_norm": report.grad_norm,
             "epoch": report.epoch,

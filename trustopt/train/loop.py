@@ -17,7 +17,7 @@ from ..config import JobConfig
 from ..data import Batch, BatchStream
 from ..diffusion import Draw, Objective
 from ..host import Conditioning, Host
-from ..optim import optimizer_signals, step_optimizer
+from ..optim import LevelNormaliser, optimizer_signals, step_optimizer
 from .ema import ExponentialAverage
 from .schedule import lr_factor
 
@@ -38,6 +38,8 @@ class StepReport:
     """Optimizer steps done, this one included."""
     loss: float
     """Mean weighted loss of the whole step, all micro-batches."""
+    level_free_loss: float
+    """The same with each sample's noise level divided out (``LevelNormaliser``)."""
     grad_norm: float
     """L2 norm of the gradient before clipping."""
     lr: float
@@ -67,6 +69,9 @@ class Run:
     generator: torch.Generator
     """The run's only randomness after setup: batch order, latents, levels, noise, dropout."""
     ema: ExponentialAverage | None = None
+    normaliser: LevelNormaliser = field(default_factory=LevelNormaliser)
+    hears_level_free: bool = False
+    """Whether the optimizer is told the loss with the noise levels divided out."""
     step: int = 0
     skipped: int = 0
     bad_in_a_row: int = 0
@@ -122,27 +127,29 @@ def train_step(run: Run) -> StepReport:
     job, started = run.job, time.perf_counter()
     lr = set_learning_rate(run)
 
-    micro_losses, levels, sample_losses = [], [], []
+    levels, sample_losses, weighted_losses = [], [], []
     for _ in range(job.accumulation):
         batch = next(run.batches)
         draw = run.objective.draw(batch.latents, run.generator)
         weights = run.objective.weights(draw) * batch.loss_weights
         with run.adapters.dropout(run.generator):
             losses = denoising_losses(run, batch, draw)
-            loss = (losses * weights.to(losses.device)).mean() / job.accumulation
-            loss.backward()
-        micro_losses.append(loss.detach())
+            weighted = losses * weights.to(losses.device)
+            (weighted.mean() / job.accumulation).backward()
         levels.append(draw.level)
         sample_losses.append(losses.detach())
+        weighted_losses.append(weighted.detach())
 
-    # The optimizer is told the true mean over the whole step: Emo's emotion is made of it.
-    mean_loss = torch.stack(micro_losses).sum()
     grad_norm = clip_gradients(run)
     # The step's one wait for the device: everything the host must know before it may update.
-    values = torch.cat([torch.stack([mean_loss, grad_norm]), *sample_losses]).tolist()
-    finite = math.isfinite(values[0]) and math.isfinite(values[1])
+    norm, *values = torch.cat([grad_norm.view(1), *weighted_losses, *sample_losses]).tolist()
+    weighted_values, sample_values = values[: len(values) // 2], values[len(values) // 2 :]
+    mean_loss = sum(weighted_values) / len(weighted_values)
+    level_free = run.normaliser(torch.tensor(weighted_values), torch.cat(levels))
+    finite = math.isfinite(mean_loss) and math.isfinite(norm)
     if finite:
-        step_optimizer(run.optimizer, mean_loss)
+        # The optimizer hears of the whole step, all micro-batches: Emo's emotion is made of it.
+        step_optimizer(run.optimizer, level_free if run.hears_level_free else mean_loss)
         run.adapters.clamp_norms()
         if run.ema is not None:
             run.ema.update(run.adapters.parameters())
@@ -152,15 +159,16 @@ def train_step(run: Run) -> StepReport:
     run.bad_in_a_row = 0 if finite else run.bad_in_a_row + 1
     return StepReport(
         step=run.step,
-        loss=values[0],
-        grad_norm=values[1],
+        loss=mean_loss,
+        level_free_loss=level_free,
+        grad_norm=norm,
         lr=lr,
         epoch=run.batches.epoch,
         seconds=time.perf_counter() - started,
         skipped=not finite,
         signals=optimizer_signals(run.optimizer) if finite else {},
         levels=torch.cat(levels).tolist(),
-        sample_losses=values[2:],
+        sample_losses=sample_values,
     )
 
 

@@ -11,7 +11,14 @@ from trustopt.train.loop import StepReport
 
 def report(step: int, loss: float = 1.0, seconds: float = 0.5, *, skipped=False) -> StepReport:
     return StepReport(
-        step=step, loss=loss, grad_norm=1.0, lr=1e-4, epoch=1, seconds=seconds, skipped=skipped
+        step=step,
+        loss=loss,
+        level_free_loss=loss,
+        grad_norm=1.0,
+        lr=1e-4,
+        epoch=1,
+        seconds=seconds,
+        skipped=skipped,
     )
 
 

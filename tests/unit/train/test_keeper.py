@@ -24,6 +24,7 @@ def test_loss_by_level_means_each_tenth() -> None:
     report = StepReport(
         step=1,
         loss=0.0,
+        level_free_loss=0.0,
         grad_norm=0.0,
         lr=0.0,
         epoch=1,

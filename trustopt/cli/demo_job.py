@@ -1,9 +1,11 @@
 """The demo's run: bundled pictures, tiny model, LoRA, signals, pictures before and after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..config import OptimizerConfig
 from ..data import ImageSet, scan_folder
@@ -63,13 +65,29 @@ def demo(*, family: Family, steps: int, optimizer: str, out: Path, seed: int) ->
     )
     print(plan_report(job, plan), flush=True)
     pictures = BeforeAfter(host, images, seed, out / "samples" / "before_after.png")
-    result = run_shown(job, pictures)
+    with one_thread():
+        result = run_shown(job, pictures)
     places = {"signals": write_signals(result.signals, out / "signals.png")}
     if pictures.path.exists():
         places["samples"] = pictures.path
     code = show_result(result, places)
     print(NOTE)
     return code
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: those of so small a model wait for each other more than they work.
+
+    Where other programs compute, too, threads that wait for each other take many times longer
+    than one alone.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def new_folder(wanted: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -19,6 +20,7 @@ def test_the_demo_leaves_a_lora_and_two_pictures_and_says_where(
     family, tmp_path, monkeypatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
     assert main(["demo", "--family", family, "--steps", "2"]) == 0
     out = capsys.readouterr().out
     folder = tmp_path / "trustopt-demo"
@@ -33,6 +35,8 @@ def test_the_demo_leaves_a_lora_and_two_pictures_and_says_where(
         assert str(path.relative_to(tmp_path)) in out
     assert any(t.abs().max() > 0 for key, t in load_file(places["LoRA"]).items() if "up" in key)
     assert "2 steps *" in out
+    assert "random weights" in out  # says that its pictures are noise
+    assert torch.get_num_threads() == threads
 
 
 def test_results_are_never_overwritten(tmp_path, capsys) -> None:

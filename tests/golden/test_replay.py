@@ -108,7 +108,10 @@ class Replay:
                 continue
             for step, (signals, value) in enumerate(zip(self.signals, recorded, strict=True)):
                 if value.isfinite() and name in signals:
-                    assert signals[name] == pytest.approx(float(value), rel=1e-5, abs=2e-6), (name, step)
+                    assert signals[name] == pytest.approx(float(value), rel=1e-5, abs=2e-6), (
+                        name,
+                        step,
+                    )
                     compared += 1
         assert compared or self.case["losses"] is None or self.case.get("per_param")
 

@@ -102,7 +102,6 @@ class AutoTrustGO(ChunkedOptimizer):
             )
         self.formulation: Formulation = formulation
         self.track_confidence = track_confidence
-        self._rule: ModuleType = published if formulation == "published" else described
         self.slots = dict(self._rule.SLOTS)
         self._columns = self._rule.REPORT
         if track_confidence:
@@ -114,6 +113,10 @@ class AutoTrustGO(ChunkedOptimizer):
         self._signals: dict[str, Tensor] = {}
         defaults = {"lr": lr, "trust_level": trust_level, "eps": eps}
         super().__init__(params, defaults, stochastic_rounding=stochastic_rounding)
+
+    @property
+    def _rule(self) -> ModuleType:
+        return published if self.formulation == "published" else described
 
     def signals(self) -> dict[str, Tensor]:
         """Return this step's scalars, 0-dim, still on the device; empty before the first step.

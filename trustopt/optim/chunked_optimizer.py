@@ -126,25 +126,33 @@ class ChunkedOptimizer(Optimizer):
         """Copy and pickle without the buffers, which are rebuilt from ``state``."""
         hidden = {"_layouts", "scratch"}
         state = {name: value for name, value in self.__dict__.items() if name not in hidden}
-        return {**state, "_stochastic_seed": self.scratch.stochastic_seed}
+        return {**state, "_rounding": (self.scratch.stochastic_seed, self._generator_states())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        self.scratch = Scratch(state.pop("_stochastic_seed", None))
+        if "_rounding" in state:  # absent when torch's load_state_dict calls this
+            seed, generators = state.pop("_rounding")
+            self.scratch = Scratch(seed)
+            self._set_generators(generators)
         self._layouts = {}
         super().__setstate__(state)
 
     def _own_state(self) -> dict[str, Any]:
         """What belongs to no parameter, as tensors, numbers and lists of them."""
-        generators = self.scratch.generators
-        return {"generators": {key: g.get_state() for key, g in generators.items()}}
+        return {"generators": self._generator_states()}
 
     def _check_own_state(self, own: Mapping[str, Any]) -> None:
         """Raise ValueError if the state cannot be this optimizer's; before anything changes."""
 
     def _load_own_state(self, own: Mapping[str, Any], saved: Mapping[Tensor, Any]) -> None:
         """Restore :meth:`_own_state`; ``saved`` is each parameter's entry as it came."""
-        for key, state in own.get("generators", {}).items():
+        self._set_generators(own.get("generators", {}))
+
+    def _generator_states(self) -> dict[str, Tensor]:
+        return {key: g.get_state() for key, g in self.scratch.generators.items()}
+
+    def _set_generators(self, states: Mapping[str, Tensor]) -> None:
+        for key, state in states.items():
             self.scratch.generator_on(torch.device(key)).set_state(state)
 
     # -- for subclasses ------------------------------------------------------------------------

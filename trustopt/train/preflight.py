@@ -236,8 +236,10 @@ def optimizer_bytes(config: JobConfig, adapters: AdapterSet) -> int:
 
 
 def gib(count: float) -> str:
-    """Return bytes to read: ``5.14 GiB``, ``85 MiB``."""
-    return f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
+    """Return bytes to read: ``5.14 GiB``, ``85 MiB``, ``3 KiB``."""
+    if count >= GIB:
+        return f"{count / GIB:.2f} GiB"
+    return f"{count / MIB:.0f} MiB" if count >= MIB else f"{count / 1024:.0f} KiB"
 
 
 def _tensors_in(node: Any) -> Iterator[Tensor]:

@@ -69,6 +69,7 @@ else:
     load_file("trustopt_test_models", Path(__file__).with_name("models.py"))
     load_file("trustopt_test_reference", Path(__file__).with_name("reference.py"))
     load_file("trustopt_test_prompts", Path(__file__).with_name("prompts.py"))
+    load_file("trustopt_test_simulator", Path(__file__).with_name("simulator.py"))
 
 
 def pytest_report_header() -> str:

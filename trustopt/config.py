@@ -65,6 +65,8 @@ class AdapterConfig:
     alphas: Mapping[str, float] = field(default_factory=dict)
     lr_scales: Mapping[str, float] = field(default_factory=dict)
     """Regex -> factor on the step size of the layers it is found in."""
+    lora_plus_ratio: float = 1.0
+    """LoRA+: factor on the step size of the matrices that begin at zero; 1 is off, 16 usual."""
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.conv_rank < 1:
@@ -79,6 +81,8 @@ class AdapterConfig:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         if self.max_norm < 0.0:
             raise ValueError(f"max_norm must be at least 0 (off), got {self.max_norm}")
+        if self.lora_plus_ratio <= 0.0:
+            raise ValueError(f"lora_plus_ratio must be above 0, got {self.lora_plus_ratio}")
         self._check_overrides()
 
     def _check_overrides(self) -> None:

@@ -74,11 +74,19 @@ class AdapterSet(Mapping[str, nn.Module]):
         return [parameter for _, parameter in self.named_parameters()]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return ``params``, ``names`` and ``lr_scale`` for each distinct per-block lr factor."""
+        """Return ``params``, ``names`` and ``lr_scale`` for each distinct factor on the lr.
+
+        The factor is the layer's own times LoRA+'s for the matrices that begin at zero.
+
+        Source:
+            Hayou et al. 2024, "LoRA+", arXiv:2402.12354.
+        """
         groups: dict[float, dict[str, Any]] = {}
         for tensor in self._all():
             if isinstance(tensor.value, nn.Parameter):
                 scale = self.settings[tensor.layer].lr_scale
+                if tensor.factor.partition(".")[0] in ZERO_FACTORS:
+                    scale *= self.config.lora_plus_ratio
                 group = groups.setdefault(scale, {"params": [], "names": [], "lr_scale": scale})
                 group["params"].append(tensor.value)
                 group["names"].append(tensor.name)

@@ -180,3 +180,14 @@ def test_missing_peft_names_the_remedy(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: installed or None)
     with pytest.raises(RuntimeError, match=f"peft {state}: run .* -m pip install --upgrade peft"):
         build_adapters(pair, AdapterConfig(rank=4), generator())
+
+
+def test_lora_plus_speeds_up_the_matrices_that_begin_at_zero() -> None:
+    name = "double_blocks.0.img_attn.qkv"
+    layers = {name: LayerShape(kind="linear", in_features=8, out_features=8)}
+    config = AdapterConfig(rank=2, alpha=2.0, lora_plus_ratio=16.0)
+    adapters = build_adapters(layers, config, torch.Generator().manual_seed(0))
+
+    groups = {g["lr_scale"]: g["names"] for g in adapters.parameter_groups()}
+
+    assert groups == {1.0: [f"{name}.lora_A.weight"], 16.0: [f"{name}.lora_B.weight"]}

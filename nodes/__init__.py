@@ -2,7 +2,8 @@
 
 Reading order: ``image_set``, ``preset``, ``optimizer`` (what goes into a run), ``train`` (the
 node), ``training`` (what it does), ``live`` (what it shows meanwhile), ``runs`` and ``routes``
-(how a browser follows and stops it). ``bridge`` hosts ComfyUI's models for the engine.
+(how a browser follows and stops it), ``web_routes`` and ``prefill`` (what its extension asks).
+``bridge`` hosts ComfyUI's models for the engine.
 """
 
 from comfy_api.latest import ComfyExtension, io
@@ -17,6 +18,7 @@ from .save import SaveLora
 from .signals import SignalPreview
 from .tiny import TinyModel
 from .train import TrainLora
+from .web_routes import add_web_routes
 
 
 class TrustOptExtension(ComfyExtension):
@@ -25,6 +27,7 @@ class TrustOptExtension(ComfyExtension):
     async def on_load(self) -> None:
         """Register the routes, before ComfyUI's server starts to answer."""
         add_routes()
+        add_web_routes()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Return the nodes in the order a graph uses them."""

@@ -14,7 +14,7 @@ from comfy.utils import ProgressBar
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 
-from ..trustopt.plan.report import duration
+from ..trustopt.plan.wording import duration
 from ..trustopt.signals.plots import preview
 from ..trustopt.signals.recorder import Recorder
 from ..trustopt.signals.smoothing import auto_beta, ema
@@ -22,7 +22,8 @@ from ..trustopt.train.hooks import Hooks
 from ..trustopt.train.loop import Run, StepReport, StopTraining
 from .messages import send_event, show_text
 from .routes import json_columns
-from .runs import ActiveRun, under_way
+from .runs import ActiveRun, note_graph, take_wishes, under_way
+from .watchers import is_panel_drawn
 
 logger = logging.getLogger("trustopt")
 
@@ -60,14 +61,20 @@ class LiveView:
 
     Args:
         node_id: Of the training node.
+        workflow_id: Of the workflow as the browser knows it: the same node id means another node
+            in another workflow.
     """
 
-    def __init__(self, node_id: str | None) -> None:
+    def __init__(self, node_id: str | None, workflow_id: str | None = None) -> None:
         context = get_executing_context()
         self.node_id = node_id
+        self.workflow_id = workflow_id
         self.prompt_id = context.prompt_id if context is not None else None
         self.run: ActiveRun | None = None
         self.status = "training"
+        self.lora: str | None = None
+        """Name of the newest LoRA file that the user asked for or that ended the run."""
+        self._has_panel = is_panel_drawn()
         self._listed = ExitStack()
         self._stage = ""
         self._bar = ProgressBar(1, node_id=node_id)
@@ -86,13 +93,15 @@ class LiveView:
             on_report=self.on_report,
             on_start=self.on_start,
             on_step=self.on_step,
+            on_copied=self.on_copied,
+            wishes=self.wishes,
         )
 
     @contextmanager
     def following(self) -> Iterator[None]:
         """Tell how the run ended when the ``with`` block ends, however it does.
 
-        Inside the block, set ``status`` to that of the engine's result.
+        Inside the block, set ``status`` and ``lora`` to those of the engine's result.
         """
         try:
             yield
@@ -115,7 +124,7 @@ class LiveView:
         self._bar.update_absolute(done, total)
         comfy.model_management.throw_exception_if_processing_interrupted()
         if done == total or self._texts.due():
-            show_text(f"{what} {done}/{total}", self.node_id)
+            self._show_stage(f"{what} {done}/{total}")
 
     def on_report(self, text: str) -> None:
         """Log what the engine reports."""
@@ -135,6 +144,7 @@ class LiveView:
             step=run.step,
         )
         self._listed.enter_context(under_way(self.run))
+        note_graph(folder, self.node_id, self.workflow_id)
         self._times.append(time.monotonic())
         self._send()
 
@@ -151,12 +161,23 @@ class LiveView:
         is_end = report.step in (1, run.steps)
         if self._events.due() or is_end:
             self._send()
-        if self._texts.due() or is_end:
+        if not self._has_panel and (self._texts.due() or is_end):
             show_text(self._status_line(report), self.node_id)
         self._bar.update_absolute(report.step, run.steps, self._plot(recorder, is_end=is_end))
         comfy.model_management.throw_exception_if_processing_interrupted()
         if run.stop_wanted.is_set():
             raise StopTraining("stop and keep")
+
+    def wishes(self) -> set[str]:
+        """Return what the user asked for since the last step."""
+        return take_wishes(self._started())
+
+    def on_copied(self, step: int, path: Path) -> None:
+        """Tell that the LoRA was saved as the user asked."""
+        logger.info("saved %s at step %d", path, step)
+        self.lora = path.name
+        self._send()
+        self.lora = None
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -184,12 +205,19 @@ class LiveView:
         return " | ".join(parts)
 
     def _plot(self, recorder: Recorder, *, is_end: bool) -> tuple[str, Image.Image, int] | None:
-        if not (self._plots.due() or is_end):
+        if self._has_panel or not (self._plots.due() or is_end):
             return None
         started = time.monotonic()
         picture = Image.fromarray(preview(recorder.signals(), PREVIEW_SIZE))
         self._plots.delay((time.monotonic() - started) / PLOT_SHARE)
         return "JPEG", picture, PREVIEW_SIZE[0]
+
+    def _show_stage(self, text: str) -> None:
+        if not self._has_panel:
+            show_text(text, self.node_id)
+            return
+        place = {"node": self.node_id, "workflow": self.workflow_id}
+        send_event(EVENT, {"run_id": None, "status": "preparing", "stage": text, **place})
 
     def _send(self) -> None:
         """Send the steps since the last event, and where the run stands."""
@@ -197,8 +225,11 @@ class LiveView:
         event: dict[str, Any] = {
             "run_id": run.run_id,
             "node": self.node_id,
+            "workflow": self.workflow_id,
             "prompt_id": self.prompt_id,
             "status": self.status,
+            "lora": self.lora,
+            "can_sample": run.can_sample,
             "step": run.step,
             "steps": run.steps,
             "eta": self._eta(),
@@ -214,17 +245,20 @@ class LiveView:
         signals = self._recorder.signals()
         columns = json_columns(signals, self._steps_sent)
         self._steps_sent = int(signals.steps[-1])
-        newest = {name: values[-1] for name, values in columns.items() if values}
         loss = signals.series("loss")
-        averages = ema(loss, auto_beta(int(np.isfinite(loss).sum())))
-        averages = averages[np.isfinite(averages)]
         return {
-            "loss": newest.get("loss"),
-            "smoothed": float(averages[-1]) if len(averages) else None,
-            "lr": newest.get("lr"),
-            "signals": {n: v for n, v in newest.items() if n.startswith("opt/")},
+            "loss": newest(loss),
+            "smoothed": newest(ema(loss, auto_beta(int(np.isfinite(loss).sum())))),
+            "lr": newest(signals.series("lr")),
+            "signals": {n: newest(signals.series(n)) for n in signals.names if n[:4] == "opt/"},
             "columns": columns,
         }
+
+
+def newest(values: np.ndarray) -> float | None:
+    """Return the newest finite value of a series, None if it has none."""
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if len(finite) else None
 
 
 def device_memory(device: Any) -> dict[str, int]:

@@ -18,7 +18,7 @@ from ..trustopt.signals.recorder import load_signals
 from ..trustopt.signals.table import Signals
 from .messages import prompt_server
 from .places import output_folders
-from .runs import active_runs, request_stop_and_keep
+from .runs import GRAPH_FILE, active_runs, request_stop_and_keep
 
 
 def add_routes() -> None:
@@ -81,7 +81,9 @@ def list_runs() -> list[dict[str, Any]]:
             "run_id": folder.name,
             "status": status(folder),
             "steps": read_json(folder / "job.json").get("steps"),
-            "node": active[folder.name].node_id if folder.name in active else None,
+            "node": None,
+            "workflow": None,
+            **read_json(folder / GRAPH_FILE),
             "step": active[folder.name].step if folder.name in active else None,
         }
         for folder in folders
@@ -98,6 +100,7 @@ def describe(folder: Path, after: int) -> dict[str, Any]:
         "run_id": folder.name,
         "status": status(folder),
         "steps": read_json(folder / "job.json").get("steps"),
+        "result": read_json(folder / "result.json"),
         "columns": json_columns(signals, after),
         "events": [{"step": event.step, "name": event.name} for event in signals.events],
     }

@@ -3,6 +3,7 @@
 Node classes hold no state, so what a browser or a next run must know lives here.
 """
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,15 @@ class ActiveRun:
     prompt_id: str | None
     steps: int
     step: int = 0
+    can_sample: bool = False
+    """Whether it makes sample pictures."""
     stop_wanted: threading.Event = field(default_factory=threading.Event)
+    wishes: set[str] = field(default_factory=set)
+    """``save`` and ``sample``, asked for and not yet done."""
 
+
+GRAPH_FILE = "graph.json"
+"""In a run's folder: which node of which workflow trained it."""
 
 _active: dict[str, ActiveRun] = {}
 _finished: dict[str | None, list[Path]] = {}
@@ -41,6 +49,12 @@ def under_way(run: ActiveRun) -> Iterator[None]:
             _active.pop(run.run_id, None)
 
 
+def note_graph(folder: Path, node_id: str | None, workflow_id: str | None) -> None:
+    """Write down which node trains a run, so that a reloaded page finds its chart again."""
+    text = json.dumps({"node": node_id, "workflow": workflow_id})
+    (folder / GRAPH_FILE).write_text(text + "\n", encoding="utf-8")
+
+
 def active_runs() -> list[ActiveRun]:
     """Return the trainings under way."""
     with _lock:
@@ -55,6 +69,23 @@ def request_stop_and_keep(run_id: str) -> bool:
         return False
     run.stop_wanted.set()
     return True
+
+
+def request_wish(run_id: str, wish: str) -> bool:
+    """Ask a training to ``save`` or ``sample`` after its current step; False if none can."""
+    with _lock:
+        run = _active.get(run_id)
+        if run is None or (wish == "sample" and not run.can_sample):
+            return False
+        run.wishes.add(wish)
+    return True
+
+
+def take_wishes(run: ActiveRun) -> set[str]:
+    """Return what was asked of a training since the last call."""
+    with _lock:
+        taken, run.wishes = run.wishes, set()
+    return taken
 
 
 def note_end(node_id: str | None, lora: Path, *, complete: bool) -> None:

@@ -15,7 +15,7 @@ from ..trustopt.config import JobConfig, OptimizerConfig
 from ..trustopt.data import ImageSet
 from ..trustopt.host import Family
 from ..trustopt.plan import TrainPlan
-from ..trustopt.plan.report import duration
+from ..trustopt.plan.wording import duration
 from ..trustopt.signals.table import Signals
 from ..trustopt.train.plan_job import resolve
 from ..trustopt.train.run import Job, RunResult, run_job
@@ -89,7 +89,7 @@ def train_lora(request: TrainRequest) -> Trained:
     config = build_job(
         request.plan, request.optimizer, request.adapter, request.objective, **request.settings
     )
-    view = LiveView(request.node.node_id)
+    view = LiveView(request.node.node_id, (request.node.workflow or {}).get("id"))
     job = Job(
         config=config,
         host=host,
@@ -102,7 +102,7 @@ def train_lora(request: TrainRequest) -> Trained:
     )
     with view.following():
         result = run_job(job)
-        view.status = result.status
+        view.status, view.lora = result.status, result.lora.name
     note_end(request.node.node_id, result.lora, complete=result.status == "finished")
     lora = load_file(result.lora)
     applied = apply_lora(request.model, request.clip, lora, 1.0)

@@ -1,0 +1,90 @@
+// From values to pixels: limits, round ticks, linear and logarithmic axes.
+
+/**
+ * @typedef {object} Scale
+ * @property {number} low value at the bottom
+ * @property {number} high value at the top
+ * @property {(value: number) => number} place share of the height, 0 at the bottom
+ * @property {number[]} ticks
+ */
+
+/**
+ * An axis for values.
+ * @param {(number | null)[][]} columns what is drawn on it
+ * @param {object} options
+ * @param {boolean} [options.log]
+ * @param {boolean} [options.fixed] signals within [-1, 1]: the same axis for every run
+ * @param {boolean} [options.fromZero] start at 0, unless values lie below it
+ * @param {boolean} [options.spiky] leave out 0.5 % at either end: a spike must not press all flat
+ * @param {number} [options.numTicks]
+ * @returns {Scale}
+ */
+export function makeScale(columns, options) {
+  const { log = false, fixed = false, fromZero = false, spiky = false, numTicks = 4 } = options
+  const values = columns.flat().filter((value) => value !== null && (!log || value > 0))
+  if (!values.length) return linear(0, 1, numTicks)
+  values.sort((a, b) => a - b)
+  const cut = spiky ? Math.floor(values.length * 0.005) : 0
+  const low = values[cut]
+  const high = values[values.length - 1 - cut]
+  if (fixed) return linear(values[0] < 0 ? -1 : 0, 1, numTicks)
+  return log ? logarithmic(low, high, numTicks) : padded(low, high, fromZero, numTicks)
+}
+
+function padded(low, high, fromZero, numTicks) {
+  const span = high - low || Math.abs(high) || 1
+  const isNearZero = fromZero || low < 0.25 * span
+  const bottom = low >= 0 && isNearZero ? 0 : low - 0.06 * span
+  return linear(bottom, high + 0.06 * span, numTicks)
+}
+
+function linear(low, high, numTicks) {
+  const step = roundStep((high - low) / numTicks)
+  const ticks = []
+  for (let n = Math.ceil(low / step - 1e-9); n * step <= high + 1e-9 * step; n++) {
+    ticks.push(n * step)
+  }
+  return { low, high, ticks, place: (value) => (value - low) / (high - low) }
+}
+
+function logarithmic(low, high, numTicks) {
+  const pad = Math.max(0.06 * Math.log10(high / low), 0.05)
+  const [bottom, top] = [Math.log10(low) - pad, Math.log10(high) + pad]
+  const place = (value) => (value > 0 ? (Math.log10(value) - bottom) / (top - bottom) : -1)
+  const powers = logTicks(bottom, top, numTicks)
+  return { low: 10 ** bottom, high: 10 ** top, ticks: powers, place }
+}
+
+/** Powers of ten, or 1, 2 and 5 times them where few powers fit. */
+function logTicks(bottom, top, numTicks) {
+  const factors = top - bottom > numTicks ? [1] : top - bottom > 1 ? [1, 3] : [1, 2, 3, 5, 7]
+  const every = Math.max(1, Math.ceil((top - bottom) / numTicks))
+  const ticks = []
+  for (let power = Math.floor(bottom); power <= top; power++) {
+    if (power % every !== 0) continue
+    for (const factor of factors) {
+      const tick = factor * 10 ** power
+      if (Math.log10(tick) >= bottom && Math.log10(tick) <= top) ticks.push(tick)
+    }
+  }
+  return ticks
+}
+
+/** The number of 1, 2 or 5 times a power of ten that is nearest to a step. */
+export function roundStep(step) {
+  const power = 10 ** Math.floor(Math.log10(step))
+  const distance = (factor) => Math.abs(Math.log((factor * power) / step))
+  return power * [1, 2, 5, 10].reduce((best, f) => (distance(f) < distance(best) ? f : best))
+}
+
+/**
+ * A number to read, four digits at most.
+ * @param {number} value
+ * @returns {string}
+ */
+export function readable(value) {
+  if (value === 0) return "0"
+  const size = Math.abs(value)
+  if (size >= 0.001 && size < 100000) return String(Number(value.toPrecision(3)))
+  return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e")
+}

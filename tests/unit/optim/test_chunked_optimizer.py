@@ -7,7 +7,7 @@ import socket
 
 import pytest
 import torch
-from materials import OURS, SHAPES, gradients, losses, make_params, set_grads
+from materials import OURS, gradients, losses, make_params, set_grads
 from plain_emo import PlainEmo
 
 from trustopt.optim import AutoTrustGO, EmoNavi
@@ -37,7 +37,7 @@ def run(
 def saved_and_read(state: dict) -> dict:
     """Through a file, reading nothing but tensors and numbers."""
     buffer = io.BytesIO()
-    torch.save(state, buffer)  # noqa: TID251
+    torch.save(state, buffer)
     buffer.seek(0)
     return torch.load(buffer, weights_only=True)
 
@@ -318,7 +318,8 @@ def test_ranks_stay_identical() -> None:
     workers = [context.Process(target=_rank, args=(rank, port, results)) for rank in range(2)]
     for worker in workers:
         worker.start()
-    ends = dict((rank, (p, signal)) for rank, p, signal in (results.get(timeout=60) for _ in "12"))
+    got = [results.get(timeout=60) for _ in workers]
+    ends = {rank: (p, signal) for rank, p, signal in got}
     for worker in workers:
         worker.join(timeout=60)
     assert ends[0] == ends[1]

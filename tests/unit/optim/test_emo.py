@@ -44,7 +44,7 @@ def test_matches_its_twin(variant: str, version: str, use_shadow: bool, dtype: t
         size = abs(optimizer.loss_signal.scalar)
         assert size == pytest.approx(abs(twin.scalar()), rel=1e-12)
         bands.add((size > 0.1) + (size > 0.2) + (size > 0.3) + (size > 0.5) + (size > 0.6))
-        if len(bands) == 6 or version == "3.6" and len(optimizer.loss_signal.history) == 32:
+        if len(bands) == 6 or (version == "3.6" and len(optimizer.loss_signal.history) == 32):
             break
 
     for p, e in zip(params, expected, strict=True):

@@ -1,11 +1,11 @@
 """``train`` runs a job file to its end; ``dry_run`` stops before any work."""
 
 from ..data import plan_image_set
-from ..train.run import check
+from ..train.preflight import plan_memory
+from ..train.run import check, largest_area
 from .build_job import prepare_job
 from .exit_codes import FINISHED
 from .job_file import JobFile
-from .memory import memory_report
 from .sample_pictures import SamplePictures
 from .show_run import plan_report, run_shown, show_result, write_signals
 
@@ -41,6 +41,7 @@ def dry_run(file: JobFile) -> int:
     adapters = check(job)
     buckets = plan_image_set(job.images, job.config.data, host.pixel_multiple)
     print(f"\n{job.images.report()}\n{buckets.report()}\n")
-    print(memory_report(job.config, host, adapters))
+    print(f"{len(adapters)} layers with {adapters.num_parameters:,} trained parameters")
+    print(plan_memory(job.config, host, adapters, largest_area(job)).report())
     print("\nDry run: nothing was trained. Leave --dry-run away to train.")
     return FINISHED

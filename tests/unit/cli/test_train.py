@@ -81,7 +81,8 @@ def test_a_dry_run_shows_plan_buckets_and_memory_and_trains_nothing(job_file, ca
     assert "Preset A (small) applied for 3 images (FLUX style)" in out
     assert "4 steps *" in out
     assert "64x64      1.00       3" in out
-    assert "emonavi's state" in out
+    assert "trained parameters" in out
+    assert "optimizer state" in out
     assert not list(job_file.parent.rglob("*.safetensors"))
     assert not list(job_file.parent.glob("runs/*"))
 

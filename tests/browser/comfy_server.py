@@ -124,8 +124,12 @@ def comfy_server(comfyui: Path, folder: Path, *arguments: str) -> Iterator[Comfy
         "--database-url", "sqlite:///:memory:", *arguments,
     ]  # fmt: skip
     log = folder / "server.log"
+    # On a machine busy with other work two threads wait for each other at every tiny operation.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=folder)
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=environment
+        )
     server = ComfyServer(process, f"http://127.0.0.1:{port}", folder, log)
     try:
         wait_until_up(server)

@@ -82,6 +82,15 @@ def vue_page(server):
         yield opened
 
 
+@pytest.fixture(params=["classic", "nodes2"])
+def canvas(server, request):
+    """A page in either renderer, to draw graphs in; no error of ours may be logged in it."""
+    with tools.browser_page(server, vue_nodes=request.param == "nodes2") as opened:
+        drawing = graphs.Canvas(opened)
+        yield drawing
+        assert drawing.errors == []
+
+
 @pytest.fixture
 def pictures(tmp_path_factory) -> Path:
     """Folder of the screenshots of all tests."""
@@ -89,3 +98,4 @@ def pictures(tmp_path_factory) -> Path:
 
 
 load_file("trustopt_test_workflows", HERE / "workflow_files.py")
+graphs = load_file("trustopt_test_graphs", HERE / "graphs.py")

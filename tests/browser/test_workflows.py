@@ -90,17 +90,13 @@ def test_the_quickstart_runs_in_the_browser(request, server, pictures, renderer)
     page.wait_for_function("() => window.seen.events.length >= 5", timeout=900_000)
     page.wait_for_timeout(1500)
     page.screenshot(path=pictures / f"running_{renderer}.png")
-    live = page.evaluate("() => window.seen")
-    assert live["previews"] > 0
-    assert any("loss" in text for text in live["texts"])
-
     page.wait_for_function("() => window.seen.ended !== null", timeout=1_800_000)
     page.wait_for_timeout(2000)
     page.screenshot(path=pictures / f"finished_{renderer}.png")
     seen = page.evaluate("() => window.seen")
     assert seen["ended"] == "execution_success", seen
     assert seen["events"][-1]["status"] == "finished"
-    steps = [step for event in seen["events"] for step in event["columns"].get("step", [])]
+    steps = [step for event in seen["events"] for step in event.get("columns", {}).get("step", [])]
     assert steps == list(range(1, seen["events"][-1]["steps"] + 1))
     assert (server.folder / "output" / "loras" / f"browser_{renderer}.safetensors").exists()
 
@@ -108,11 +104,9 @@ def test_the_quickstart_runs_in_the_browser(request, server, pictures, renderer)
 WATCH = """
 () => {
   const api = window.app.api
-  const seen = { events: [], previews: 0, texts: [], ended: null }
+  const seen = { events: [], ended: null }
   window.seen = seen
   api.addEventListener('trustopt.progress', (e) => seen.events.push(e.detail))
-  api.addEventListener('b_preview_with_metadata', () => { seen.previews += 1 })
-  api.addEventListener('progress_text', (e) => seen.texts.push(JSON.stringify(e.detail)))
   for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
     api.addEventListener(name, () => { seen.ended = name })
 }

@@ -7,6 +7,7 @@ import logging
 from contextlib import contextmanager
 from pathlib import Path
 
+import comfy.utils
 import comfy_execution.progress
 import execution
 import folder_paths
@@ -39,6 +40,7 @@ class Recorder:
         self.last_node_id = None
         self.sent: list[tuple[str, object]] = []
         self.texts: list[tuple[str, str]] = []
+        self.progress: list[tuple] = []
         self.on_send = None
 
     def send_sync(self, event, data, sid=None) -> None:
@@ -48,6 +50,10 @@ class Recorder:
 
     def send_progress_text(self, text, node_id, sid=None) -> None:
         self.texts.append((node_id, text))
+
+    def on_progress(self, value, total, preview, node_id=None) -> None:
+        """Stand where ComfyUI's progress bars report to."""
+        self.progress.append((node_id, value, total, preview))
 
     def events(self, name: str) -> list:
         return [data for event, data in self.sent if event == name]
@@ -109,6 +115,7 @@ def comfyui_in(folder: Path):
     graphs = Graphs()
     instance = getattr(server.PromptServer, "instance", None)
     server.PromptServer.instance = graphs.server
+    comfy.utils.set_progress_bar_global_hook(graphs.server.on_progress)
     loras = folder_paths.folder_names_and_paths["loras"]
     try:
         for kind in kinds:
@@ -121,6 +128,7 @@ def comfyui_in(folder: Path):
         folder_paths.filename_list_cache.pop("loras", None)
         yield graphs
     finally:
+        comfy.utils.set_progress_bar_global_hook(None)
         for kind, path in before.items():
             getattr(folder_paths, f"set_{kind}_directory")(path)
         folder_paths.folder_names_and_paths["loras"] = loras

@@ -131,6 +131,16 @@ def test_progress_reaches_the_browser(comfyui) -> None:
     assert any(text.startswith("step 5/5 | loss ") for text in texts)
 
 
+def test_a_page_without_the_panel_gets_bar_and_plot(comfyui) -> None:
+    comfyui.run(training(steps=5))
+    bars = [entry for entry in comfyui.server.progress if entry[0] == "5"]
+    assert [entry for entry in bars if entry[1:3] == (5, 5)]
+    kind, picture, size = next(preview for *_, preview in bars if preview is not None)
+    assert (kind, size) == ("JPEG", 512)
+    assert picture.size == (512, 320)
+    assert len(picture.getcolors(1 << 20)) > 10
+
+
 # -- stop, keep, resume --------------------------------------------------------------------------
 
 

@@ -106,6 +106,7 @@ def _number_widgets() -> list[Any]:
         ("rank_dropout", 0.99, 0.01, "Share of ranks dropped each step."),
         ("module_dropout", 0.99, 0.01, "Share of adapters left out each step."),
         ("max_norm", 1e4, 0.1, "Bound on the size of each layer's change; 0 is off."),
+        ("lora_plus_ratio", 64.0, 0.5, "LoRA+: larger steps for the second matrix; 16, 1 is off."),
     )
     widgets = []
     for name, most, step, meaning in rows:

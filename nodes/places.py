@@ -62,6 +62,24 @@ def output_folders() -> Folders:
     return Folders(loras=output / "loras", runs=runs, cache=runs / ".cache")
 
 
+def resolve_lora_file(path: str) -> Path:
+    """Return a LoRA file of ComfyUI's folders, from its path or its name in the loras folders.
+
+    Raises:
+        ValueError: If it lies elsewhere or does not exist.
+    """
+    path = path.strip()
+    named = None if os.path.isabs(path) else folder_paths.get_full_path("loras", path)
+    candidate = named or path
+    roots = [folder_paths.get_output_directory(), *folder_paths.get_folder_paths("loras")]
+    if not any(folder_paths.is_within_directory(root, candidate) for root in roots):
+        raise ValueError(
+            f"the LoRA {path!r} is not in ComfyUI's output or loras folders: put it in one of "
+            f"{', '.join(dict.fromkeys(roots))}"
+        )
+    return Path(candidate)
+
+
 def _walk(folder: Path, name: str, depth: int) -> Iterator[str]:
     """Yield ``name`` and those below it that hold pictures.
 

@@ -1,12 +1,10 @@
 """The node that exports a LoRA: another format, another precision, another name."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import folder_paths
 import torch
 from comfy_api.latest import io
 from torch import Tensor
@@ -19,7 +17,7 @@ from ..trustopt.config import check_name
 from ..trustopt.host import Family
 from .io_types import CATEGORY
 from .messages import show_text
-from .places import output_folders
+from .places import output_folders, resolve_lora_file
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -134,24 +132,6 @@ def source_of(lora: Mapping[str, Tensor] | None, path: str) -> Source:
         listed = ", ".join(sorted(unknown)[:3]) or "no layers at all"
         raise ValueError(f"the connected lora has keys in no known style: {listed}")
     return Source(patches, metadata, dtype_of(patches))
-
-
-def resolve_lora_file(path: str) -> Path:
-    """Return a LoRA file of ComfyUI's folders, from its path or its name in the loras folders.
-
-    Raises:
-        ValueError: If it lies elsewhere or does not exist.
-    """
-    path = path.strip()
-    named = None if os.path.isabs(path) else folder_paths.get_full_path("loras", path)
-    candidate = named or path
-    roots = [folder_paths.get_output_directory(), *folder_paths.get_folder_paths("loras")]
-    if not any(folder_paths.is_within_directory(root, candidate) for root in roots):
-        raise ValueError(
-            f"the LoRA {path!r} is not in ComfyUI's output or loras folders: put it in one of "
-            f"{', '.join(dict.fromkeys(roots))}"
-        )
-    return Path(candidate)
 
 
 def dtype_of(patches: Mapping[str, LayerPatch]) -> torch.dtype:

@@ -4,6 +4,7 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
+import folder_paths
 from comfy_api.latest import io, ui
 
 from ..trustopt.config import JobConfig, check_name
@@ -18,15 +19,19 @@ from .io_types import (
     SignalsSocket,
 )
 from .pictures import to_image
-from .places import output_folders
+from .places import output_folders, resolve_lora_file
 from .runs import times_undone
 from .training import NodeContext, Trained, TrainRequest, loss_map, train_lora
+from .watchers import is_panel_drawn
 from .widgets import auto_int, chosen
 
 DEFAULTS = JobConfig(name="my_lora")
 
 LARGEST_SEED = 2**53 - 1
 """The largest whole number a browser keeps exactly."""
+
+
+NEW = "a new LoRA"
 
 
 class TrainLora(io.ComfyNode):
@@ -77,6 +82,15 @@ class TrainLora(io.ComfyNode):
                     tooltip="Go on with the newest run of this name, if it was stopped early. "
                     "Raise the preset's steps to train a finished one further.",
                 ),
+                io.Combo.Input(
+                    "start_from",
+                    options=[NEW, *folder_paths.get_filename_list("loras")],
+                    default=NEW,
+                    optional=True,
+                    advanced=True,
+                    tooltip="A LoRA to train further in a new run, with its algorithm, layers and "
+                    "ranks; the adapter node does not count then.",
+                ),
                 *_advanced_widgets(),
             ],
             outputs=[
@@ -122,6 +136,7 @@ class TrainLora(io.ComfyNode):
         adapter: Any = None,
         objective: Any = None,
         resume: bool = False,
+        start_from: str = NEW,
         **settings: Any,
     ) -> io.NodeOutput:
         request = TrainRequest(
@@ -135,6 +150,7 @@ class TrainLora(io.ComfyNode):
             objective=objective,
             settings=chosen(settings),
             resume=resume,
+            start_from=None if start_from == NEW else resolve_lora_file(start_from),
             node=NodeContext.of(cls),
         )
         return outputs(train_lora(request))
@@ -152,7 +168,8 @@ def outputs(trained: Trained) -> io.NodeOutput:
         str(result.lora),
         plot,
         trained.applied.clip,
-        ui=ui.PreviewImage(plot),
+        # A page that draws the live panel shows the same plot already.
+        ui=None if is_panel_drawn() else ui.PreviewImage(plot),
     )
 
 

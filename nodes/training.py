@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import comfyui_version
@@ -62,6 +63,8 @@ class TrainRequest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of ``build_job``: name, seed and further fields of ``JobConfig``."""
     resume: bool = False
+    start_from: Path | None = None
+    """A LoRA file to train further."""
     node: NodeContext = field(default_factory=NodeContext)
 
 
@@ -99,6 +102,7 @@ def train_lora(request: TrainRequest) -> Trained:
         notes=notes_of(request, config),
         private=args.disable_metadata,  # ComfyUI's switch for files without prompt and workflow
         resume=request.resume,
+        start_from=request.start_from,
     )
     with view.following():
         result = run_job(job)

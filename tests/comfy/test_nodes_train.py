@@ -327,6 +327,17 @@ def test_adapter_and_objective_reach_the_job(comfyui, tmp_path) -> None:
     assert all("attn2_to_k" in key or "attn2_to_v" in key for key in lora)
 
 
+def test_a_lora_is_trained_further(comfyui, tmp_path) -> None:
+    comfyui.run(training(steps=3))
+    assert comfyui.run(training(steps=3, name="more", start_from="tiny.safetensors")) == "success"
+    loras = tmp_path / "output" / "loras"
+    first, more = load_file(loras / "tiny.safetensors"), load_file(loras / "more.safetensors")
+    assert first.keys() == more.keys()
+    key = next(k for k in first if k.endswith("lora_down.weight"))
+    moved = (more[key] - first[key]).norm() / first[key].norm()
+    assert 0.0 < moved < 0.2  # a new LoRA's first matrix would be an unrelated random one
+
+
 @pytest.mark.parametrize("file_format", ["kohya", "comfy", "diffusers"])
 def test_exports_load_like_the_original(comfyui, tmp_path, file_format) -> None:
     prompt = training("flux", steps=2)

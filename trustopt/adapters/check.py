@@ -32,6 +32,8 @@ class SaveReport:
     worst_layer: str
     model_hash: str
     """``sshs_model_hash``: equal for equal weights, whatever the header says."""
+    effect_error: float | None = None
+    """How much of the LoRA's effect on the network the file misses, if it was tried there."""
 
     @property
     def ok(self) -> bool:
@@ -43,6 +45,8 @@ class SaveReport:
         size = f"{self.bytes / 2**20:.1f} MB, {self.num_layers} layers"
         if self.ok:
             error = f"differs from the trained weights by at most {self.worst_error:.1e}"
+            if self.effect_error is not None:
+                error += f", its effect by {self.effect_error:.1e}"
             return f"{self.path.name}: good ({size}; {error})"
         return "\n".join([f"{self.path.name}: NOT GOOD ({size})", *self.problems])
 

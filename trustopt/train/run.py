@@ -25,6 +25,7 @@ from ..host import Host
 from ..optim import build_optimizer
 from ..signals import Recorder, Signals
 from .checkpoint import load_latest
+from .effect import save_and_try
 from .ema import ExponentialAverage
 from .folders import Folders, RunFolder, find_run, new_run
 from .hooks import Hooks
@@ -125,9 +126,8 @@ def run_job(job: Job) -> RunResult:
             validation=validation_of(job, dataset),
             saved_step=run.step,
         )
-        status = train_in_session(keeper, memory, meter)
+        status, report = train_in_session(keeper, memory, meter)
         job.hooks.on_report(memory.compared_with(meter.grown))
-        report = writer.save_checked(folder.lora)
         result = RunResult(
             status=status if report.ok else "faulty",
             lora=folder.lora,
@@ -261,8 +261,11 @@ def validation_of(job: Job, dataset: TrainingSet) -> Validation | None:
 
 def train_in_session(
     keeper: Keeper, memory: MemoryPlan, meter: PeakMeter
-) -> Literal["finished", "stopped"]:
-    """Train with the adapters in the model; whatever ends it, what was trained is on disk."""
+) -> tuple[Literal["finished", "stopped"], SaveReport]:
+    """Train with the adapters in the model, save, and try the file in the model.
+
+    Whatever ends training, what was trained is on disk.
+    """
     run, hooks = keeper.run, keeper.hooks
     status: Literal["finished", "stopped"] = "finished"
 
@@ -284,9 +287,11 @@ def train_in_session(
         except BaseException as error:
             keeper.keep_after_error(error)
             raise
+        meter.pause()
         keeper.save()
         keeper.sample()
-    return status
+        report = save_and_try(keeper.writer, keeper.folder.lora)
+    return status, report
 
 
 def describe(result: RunResult) -> dict[str, Any]:

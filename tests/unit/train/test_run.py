@@ -116,12 +116,22 @@ def test_persistent_non_finite_loss_stops_with_the_last_good_weights(tmp_path) -
     assert all(torch.isfinite(t).all() for t in kept.values())
 
 
-def test_accumulation_equals_a_larger_batch(tmp_path) -> None:
-    """Two micro-batches of one give the gradient of their mean, and one optimizer step."""
+def test_accumulation_is_so_many_passes_for_one_step(tmp_path) -> None:
     host = ToyHost()
     result = run_job(job(tmp_path, host=host, accumulation=3, steps=4))
-    assert len(host.calls) == 12
+    assert len(host.calls) == 4 * 3 + 3  # the saved file is tried with three more passes
     assert result.signals.steps.tolist() == [1, 2, 3, 4]
+
+
+def test_the_gradient_of_accumulated_passes_is_that_of_their_mean(tmp_path) -> None:
+    """At a learning rate of zero effect, the same batch thrice has the gradient of one."""
+    one_image = {"num_images": 1, "steps": 1, "max_grad_norm": 0.0, "save_every": 0}
+    norms = [
+        run_job(job(tmp_path / str(n), accumulation=n, **one_image)).signals.series("grad_norm")[0]
+        for n in (1, 64)
+    ]
+    # 64 draws of noise average towards one gradient: a sum instead of a mean would be 64 times.
+    assert norms[1] < 2.0 * norms[0]
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,12 @@ def lion(
 
 
 def adafactor(params: ParamsT, lr: float, *, weight_decay: float) -> Optimizer:
-    """Torch's Adafactor (Shazeer and Stern 2018, arXiv:1804.04235) with a fixed step size."""
-    return torch.optim.Adafactor(params, lr=lr, weight_decay=weight_decay)
+    """Torch's Adafactor (Shazeer and Stern 2018, arXiv:1804.04235) with an absolute step size.
+
+    By default it scales the step by each tensor's size, which for a LoRA begins at 0. No size is
+    above the bound of 1 given here, so lr means what it means for AdamW.
+    """
+    return torch.optim.Adafactor(params, lr=lr, eps=(None, 1.0), weight_decay=weight_decay)
 
 
 def prodigy(

@@ -1,7 +1,7 @@
-"""The headless face: ``trustopt demo``, ``train``, ``plan``, ``bench``.
+"""The headless face: ``trustopt demo``, ``train``, ``plan``, ``inspect``, ``convert``, ``bench``.
 
 ``main.py`` parses, dispatches and turns errors into exit codes. Each command is a module with
 ``add_arguments(parser)`` and ``run(arguments) -> exit code`` that imports torch only when it runs,
-so that ``--help`` answers at once. ``job_file.py`` is the TOML face of a job, ``train_job.py`` what
-a command runs, ``progress.py`` what it shows meanwhile.
+so that ``--help`` answers at once. ``job_file.py`` is the TOML face of a job, ``show_run.py``
+runs one, ``progress.py`` is what it shows meanwhile.
 """

@@ -242,6 +242,8 @@ def open_folder(job: Job, run: Run, fingerprint: Mapping[str, Any]) -> RunFolder
         job.hooks.on_report(f"resuming {folder.path.name} after step {step}")
     else:
         folder = new_run(job.folders, job.config.name)
+        if job.resume:
+            job.hooks.on_report(f"no saved state of {job.config.name}: starting a new run")
     folder.write_json("job.json", {**job.config.to_dict(), "fingerprint": fingerprint})
     return folder
 

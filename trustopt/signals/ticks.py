@@ -82,7 +82,8 @@ def log_ticks(low: float, high: float, max_count: int) -> Ticks:
     values = [v for v in values if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
     if len(values) >= 2:
         return [(v, format_value(v)) for v in values]
-    return linear_ticks(low, high, max_count)
+    # Few round numbers may all miss a short axis; finer ones do not.
+    return linear_ticks(low, high, max_count) or linear_ticks(low, high, 4 * max_count)
 
 
 def minor_log_ticks(low: float, high: float) -> list[float]:

@@ -5,8 +5,6 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..trustopt.plan import FAMILIES, PURPOSES, VALUES, Rule
-from ..trustopt.train.plan_images import plan_images
-from .bridge.identify import family_of
 from .io_types import CATEGORY, ImageSetSocket, PlanSocket
 from .messages import show_text
 from .widgets import ON_OFF, auto_choice, auto_float, auto_int, chosen
@@ -94,6 +92,9 @@ class Preset(io.ComfyNode):
         purpose: str = "character",
         **values: Any,
     ) -> io.NodeOutput:
+        # Imported when it runs: ComfyUI shows every user how long each pack takes to load.
+        from ..trustopt.train.plan_images import plan_images
+
         plan = plan_images(
             image_set,
             family=family_for(family, model),
@@ -117,4 +118,6 @@ def family_for(family: str, model: Any) -> str:
             f"family is auto and no model is connected: connect MODEL to the preset, "
             f"or choose {' or '.join(FAMILIES)}"
         )
+    from .bridge.identify import family_of
+
     return family_of(model)

@@ -5,7 +5,6 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..trustopt.signals.plots import plot_signals
 from ..trustopt.signals.recorder import load_signals
 from ..trustopt.signals.table import Signals
 from .io_types import CATEGORY, SignalsSocket
@@ -110,6 +109,9 @@ class SignalPreview(io.ComfyNode):
         width: int = 1280,
         height: int = 960,
     ) -> io.NodeOutput:
+        # Imported when it runs: ComfyUI shows every user how long each pack takes to load.
+        from ..trustopt.signals.plots import plot_signals
+
         pixels = plot_signals(
             gather(runs or {}, saved_runs),
             size=(width, height),

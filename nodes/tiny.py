@@ -5,7 +5,6 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..trustopt.plan import FAMILIES
-from .bridge.tiny import load_tiny
 from .io_types import CATEGORY
 
 
@@ -39,5 +38,8 @@ class TinyModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, family: Any) -> io.NodeOutput:
+        # Imported when it runs: ComfyUI shows every user how long each pack takes to load.
+        from .bridge.tiny import load_tiny
+
         tiny = load_tiny(family)
         return io.NodeOutput(tiny.model, tiny.clip, tiny.vae)

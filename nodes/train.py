@@ -5,10 +5,9 @@ from importlib.util import find_spec
 from typing import Any
 
 import folder_paths
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..trustopt.config import JobConfig, check_name
-from ..trustopt.signals.plots import plot_signals
 from .io_types import (
     CATEGORY,
     AdapterSocket,
@@ -18,11 +17,8 @@ from .io_types import (
     PlanSocket,
     SignalsSocket,
 )
-from .pictures import to_image
 from .places import output_folders, resolve_lora_file
 from .runs import times_undone
-from .training import NodeContext, Trained, TrainRequest, loss_map, train_lora
-from .watchers import is_panel_drawn
 from .widgets import auto_int, chosen
 
 DEFAULTS = JobConfig(name="my_lora")
@@ -30,8 +26,8 @@ DEFAULTS = JobConfig(name="my_lora")
 LARGEST_SEED = 2**53 - 1
 """The largest whole number a browser keeps exactly."""
 
-
 NEW = "a new LoRA"
+"""The entry of ``start_from`` that is no file."""
 
 
 class TrainLora(io.ComfyNode):
@@ -139,6 +135,9 @@ class TrainLora(io.ComfyNode):
         start_from: str = NEW,
         **settings: Any,
     ) -> io.NodeOutput:
+        # Imported when it runs: ComfyUI shows every user how long each pack takes to load.
+        from .training import NodeContext, TrainRequest, outputs, train_lora
+
         request = TrainRequest(
             model=model,
             clip=clip,
@@ -154,23 +153,6 @@ class TrainLora(io.ComfyNode):
             node=NodeContext.of(cls),
         )
         return outputs(train_lora(request))
-
-
-def outputs(trained: Trained) -> io.NodeOutput:
-    """Return a training's outputs in the order of the schema, and show its plot."""
-    result = trained.result
-    plot = to_image(plot_signals(result.signals, theme="dark"))
-    return io.NodeOutput(
-        trained.lora,
-        trained.applied.model,
-        result.signals,
-        loss_map(result.signals),
-        str(result.lora),
-        plot,
-        trained.applied.clip,
-        # A page that draws the live panel shows the same plot already.
-        ui=None if is_panel_drawn() else ui.PreviewImage(plot),
-    )
 
 
 def _advanced_widgets() -> list[Any]:

@@ -1,4 +1,4 @@
-"""What the trainer node does, from its inputs to its outputs: ``train_lora``, top to bottom."""
+"""What the trainer node does, from its inputs to its outputs: start at ``train_lora``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 import comfyui_version
 from comfy.cli_args import args
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from ..trustopt.data import ImageSet
 from ..trustopt.host import Family
 from ..trustopt.plan import TrainPlan
 from ..trustopt.plan.wording import duration
+from ..trustopt.signals.plots import plot_signals
 from ..trustopt.signals.table import Signals
 from ..trustopt.train.plan_job import resolve
 from ..trustopt.train.run import Job, RunResult, run_job
@@ -26,8 +27,10 @@ from .job import build_job
 from .live import LiveView
 from .messages import show_text
 from .objective import ObjectiveChoice
+from .pictures import to_image
 from .places import output_folders
 from .runs import note_end
+from .watchers import is_panel_drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +163,23 @@ def closing_line(result: RunResult, applied: AppliedLora) -> str:
     return (
         f"{result.status} at step {result.steps} after {duration(result.seconds)}{skipped}\n"
         f"{result.report.summary()}\n{applied.mapped} of {applied.total} layers load"
+    )
+
+
+def outputs(trained: Trained) -> io.NodeOutput:
+    """Return a training's outputs in the order of the node's schema, and show its plot."""
+    result = trained.result
+    plot = to_image(plot_signals(result.signals, theme="dark"))
+    return io.NodeOutput(
+        trained.lora,
+        trained.applied.model,
+        result.signals,
+        loss_map(result.signals),
+        str(result.lora),
+        plot,
+        trained.applied.clip,
+        # A page that draws the live panel shows the same plot already.
+        ui=None if is_panel_drawn() else ui.PreviewImage(plot),
     )
 
 

@@ -11,15 +11,17 @@ A question that has no answer (no picture in the folder, no model connected) is 
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from .messages import prompt_server
-from .prefill import Query, prefill
 from .routes import refusal
 from .runs import request_wish
 from .watchers import note_panel
+
+if TYPE_CHECKING:
+    from .prefill import Query
 
 TEXTS = ("folder", "caption_extension", "family", "purpose", "model", "optimizer", "save_dtype")
 NUMBERS = {"repeats": int, "lr": float}
@@ -42,6 +44,9 @@ def add_web_routes() -> None:
 
 async def get_plan(request: web.Request) -> web.Response:
     """Answer with the plan of a folder; see ``prefill.prefill``."""
+    # Imported when asked: ComfyUI shows every user how long each pack takes to load.
+    from .prefill import prefill
+
     try:
         query = parse_query(request.query)
     except ValueError as error:
@@ -72,12 +77,14 @@ async def post_panel(request: web.Request) -> web.Response:
     return web.json_response({"client_id": client_id})
 
 
-def parse_query(parameters: Mapping[str, str]) -> Query:
+def parse_query(parameters: Mapping[str, str]) -> "Query":
     """Return the query that the parameters of a request spell.
 
     Raises:
         ValueError: If one is unknown, or no number or JSON object where it must be one.
     """
+    from .prefill import Query
+
     unknown = set(parameters) - {*TEXTS, *NUMBERS, *OBJECTS}
     if unknown or "folder" not in parameters:
         raise ValueError(

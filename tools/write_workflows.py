@@ -69,16 +69,21 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         comfy_server(comfyui, Path(folder) / "comfyui") as server,
-        browser_page(server) as page,
     ):
         for make in SHEETS:
-            sheet = make()
-            workflow = finished(page.evaluate(DRAW, vars(sheet)), sheet)
-            path = ROOT / "workflows" / f"{sheet.name}.json"
-            text = json.dumps(workflow, indent=2, ensure_ascii=False)
-            path.write_text(text + "\n", encoding="utf-8", newline="\n")
-            if arguments.pictures:
-                save_picture(page, sheet, arguments.pictures)
+            # A page each: the frontend keeps a node's widget values beyond its graph.
+            with browser_page(server) as page:
+                save(page, make(), arguments.pictures)
+
+
+def save(page: object, sheet: Sheet, pictures: Path | None) -> None:
+    """Draw one sheet and save it."""
+    workflow = finished(page.evaluate(DRAW, vars(sheet)), sheet)
+    text = json.dumps(workflow, indent=2, ensure_ascii=False)
+    path = ROOT / "workflows" / f"{sheet.name}.json"
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+    if pictures:
+        save_picture(page, sheet, pictures)
 
 
 def finished(workflow: dict, sheet: Sheet) -> dict:

@@ -78,25 +78,70 @@ def _normal(tensor: Tensor) -> Tensor:
 
 
 class FrozenNorm(torch.autograd.Function):
-    """``y = forward(x)`` of a normalisation layer, recomputed in backward for ``x``'s gradient.
+    """``y = layer(x)`` of a normalisation layer, recomputed in backward for ``x``'s gradient.
 
     ``x`` is kept, cloned if ``own_input``: FLUX adds to it in place afterwards.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, forward: Forward, own_input: bool) -> Tensor:
-        ctx.norm = forward
+    def forward(ctx: Any, x: Tensor, layer: nn.Module, forward: Forward, own_input: bool) -> Tensor:
+        ctx.layer, ctx.norm = layer, forward
         ctx.save_for_backward(x.clone() if own_input else x)
         return forward(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
+        kernel = _norm_gradient(ctx.layer, ctx.norm)
+        if kernel is not None:
+            return kernel(ctx.layer, x, grad), None, None, None
         with torch.enable_grad(), _NormalTensors():
             x = x.detach().requires_grad_()
             y = ctx.norm(x)
-        return torch.autograd.grad(y, x, grad)[0], None, None
+        return torch.autograd.grad(y, x, grad)[0], None, None, None
+
+
+def _layer_norm_gradient(layer: nn.LayerNorm, x: Tensor, grad: Tensor) -> Tensor:
+    shape = layer.normalized_shape
+    with _fetched_norm(layer, x) as (weight, bias):
+        _, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, layer.eps)
+        return torch.ops.aten.native_layer_norm_backward(
+            grad, x, shape, mean, rstd, weight, bias, [True, False, False]
+        )[0]
+
+
+def _group_norm_gradient(layer: nn.GroupNorm, x: Tensor, grad: Tensor) -> Tensor:
+    x, sizes = x.contiguous(), (len(x), x.shape[1], x[0, 0].numel(), layer.num_groups)
+    with _fetched_norm(layer, x) as (weight, bias):
+        _, mean, rstd = torch.native_group_norm(x, weight, bias, *sizes, layer.eps)
+        return torch.ops.aten.native_group_norm_backward(
+            grad.contiguous(), x, mean, rstd, weight, *sizes, [True, False, False]
+        )[0]
+
+
+def _norm_gradient(
+    layer: nn.Module, forward: Forward
+) -> Callable[[Any, Tensor, Tensor], Tensor] | None:
+    """Return torch's own kernels where ``forward`` is known to be the plain normalisation.
+
+    Anything else is differentiated by running it again, which takes autograd twice as long.
+    """
+    own = type(layer).__module__ in ("comfy.ops", "torch.nn.modules.normalization")
+    if not own or forward != type(layer).forward.__get__(layer):
+        return None
+    if isinstance(layer, nn.LayerNorm):
+        return _layer_norm_gradient
+    return _group_norm_gradient if isinstance(layer, nn.GroupNorm) else None
+
+
+@contextmanager
+def _fetched_norm(layer: Any, x: Tensor) -> Iterator[tuple[Tensor | None, Tensor | None]]:
+    if layer.weight is None:
+        yield None, None
+        return
+    with fetched(layer, dtype=x.dtype, device=x.device) as both:
+        yield both
 
 
 def needs_gradient(x: Tensor) -> bool:
@@ -159,7 +204,7 @@ def frozen_norm(layer: nn.Module, *, own_input: bool) -> Forward:
     plain = layer.forward
 
     def forward(x: Tensor) -> Tensor:
-        return FrozenNorm.apply(x, plain, own_input) if needs_gradient(x) else plain(x)
+        return FrozenNorm.apply(x, layer, plain, own_input) if needs_gradient(x) else plain(x)
 
     return forward
 

@@ -73,6 +73,22 @@ def test_frozen_norm_gives_autograds_gradient(layer, own_input) -> None:
     torch.testing.assert_close(found, input_gradient(layer, x))
 
 
+class Doubled(comfy.ops.disable_weight_init.LayerNorm):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2.0 * super().forward(x)
+
+
+def test_a_norm_of_another_kind_is_differentiated_as_it_is() -> None:
+    layer, shadowed = (ready(kind(8)) for kind in (Doubled, torch.nn.LayerNorm))
+    plain = shadowed.forward
+    shadowed.forward = lambda x: 3.0 * plain(x)
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
+
+    for norm in (layer, shadowed):
+        found = input_gradient(frozen_norm(norm, own_input=False), x)
+        torch.testing.assert_close(found, input_gradient(norm, x))
+
+
 def test_frozen_norm_survives_a_change_of_its_input() -> None:
     layer = comfy.ops.disable_weight_init.LayerNorm(8, elementwise_affine=False)
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))

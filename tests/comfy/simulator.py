@@ -5,7 +5,6 @@ session. Every storage an operation makes is counted until it is freed, so the p
 the same on every machine. What a real device adds: its allocator's gaps and libraries' buffers.
 """
 
-import weakref
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -15,9 +14,9 @@ import comfy.supported_models
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from trustopt_pack.nodes.bridge.host import ComfyHost
 from trustopt_pack.trustopt.adapters import build_adapters, select_layers
+from trustopt_pack.trustopt.cli.live_bytes import LiveBytes
 from trustopt_pack.trustopt.config import AdapterConfig
 from trustopt_pack.trustopt.host import Conditioning, Geometry
 from trustopt_pack.trustopt.train.activations import TEXT_TOKENS, Workload, activation_bytes
@@ -84,37 +83,6 @@ class Counts:
     """What the memory plan says of the activations."""
 
 
-class LiveStorages(TorchDispatchMode):
-    """Adds up the storages that operations make, until they are freed."""
-
-    def __init__(self, known: list[torch.Tensor]) -> None:
-        super().__init__()
-        self.live = self.peak = self.kernels = 0
-        self._seen = {tensor.untyped_storage()._cdata: None for tensor in known}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        outputs = out if isinstance(out, tuple | list) else (out,)
-        made = [self._add(tensor) for tensor in outputs if isinstance(tensor, torch.Tensor)]
-        computes = "empty" not in func._schema.name
-        self.kernels += computes and (any(made) or func._schema.is_mutable)
-        return out
-
-    def _add(self, tensor: torch.Tensor) -> bool:
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._seen:
-            return False
-        self._seen[key] = weakref.finalize(storage, self._freed, key, size)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        return True
-
-    def _freed(self, key: int, size: int) -> None:
-        if self._seen.pop(key, None) is not None:
-            self.live -= size
-
-
 def step(
     family: str,
     *,
@@ -133,7 +101,7 @@ def step(
         layers = select_layers(host.layers(), config, family)
         adapters = build_adapters(layers, config, torch.Generator())
         weights = list(host._model.model.state_dict().values())
-        counted = LiveStorages([*weights, *adapters.parameters()])
+        counted = LiveBytes([*weights, *adapters.parameters()])
         with host.session(adapters.layers, checkpointing=checkpointing), counted:
             side = pixels // 8
             noised = torch.empty(batch, host.latent_channels, side, side)

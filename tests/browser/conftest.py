@@ -85,6 +85,7 @@ def vue_page(server):
 @pytest.fixture(params=["classic", "nodes2"])
 def canvas(server, request):
     """A page in either renderer, to draw graphs in; no error of ours may be logged in it."""
+    server.post("/settings", {"TrustOpt.ImageSets": {}, "TrustOpt.Chart": {}})
     with tools.browser_page(server, vue_nodes=request.param == "nodes2") as opened:
         drawing = graphs.Canvas(opened)
         yield drawing

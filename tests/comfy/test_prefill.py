@@ -6,17 +6,14 @@ import sys
 
 import pytest
 from PIL import Image
-from trustopt_test_prompts import EXAMPLE, node, show, training
-
 from trustopt_pack.trustopt.adapters import build_adapters, select_layers
 from trustopt_pack.trustopt.config import AdapterConfig
 from trustopt_pack.trustopt.hosts.layouts.family import FluxModel, SDXLModel
 from trustopt_pack.trustopt.hosts.shapes import model_shapes
 from trustopt_pack.trustopt.plan import VALUES
+from trustopt_test_prompts import EXAMPLE, node, show, training
 
 import nodes
-
-SMALL = AdapterConfig(rank=4, alpha=2.0)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -51,14 +51,18 @@ function logarithmic(low, high, numTicks) {
   const pad = Math.max(0.06 * Math.log10(high / low), 0.05)
   const [bottom, top] = [Math.log10(low) - pad, Math.log10(high) + pad]
   const place = (value) => (value > 0 ? (Math.log10(value) - bottom) / (top - bottom) : -1)
-  const powers = logTicks(bottom, top, numTicks)
-  return { low: 10 ** bottom, high: 10 ** top, ticks: powers, place }
+  const [least, most] = [10 ** bottom, 10 ** top]
+  const ticks = logTicks(bottom, top, numTicks)
+  // Within a fraction of a power of ten the round numbers are those of a linear axis.
+  const enough = ticks.length > 1 ? ticks : linear(least, most, numTicks).ticks
+  return { low: least, high: most, ticks: enough, place }
 }
 
-/** Powers of ten, or 1, 2 and 5 times them where few powers fit. */
+/** Powers of ten, and round numbers between them where few powers fit. */
 function logTicks(bottom, top, numTicks) {
-  const factors = top - bottom > numTicks ? [1] : top - bottom > 1 ? [1, 3] : [1, 2, 3, 5, 7]
-  const every = Math.max(1, Math.ceil((top - bottom) / numTicks))
+  const span = top - bottom
+  const factors = span > numTicks / 2 ? [1] : span > 1 ? [1, 3] : [1, 2, 5]
+  const every = Math.max(1, Math.ceil(span / numTicks))
   const ticks = []
   for (let power = Math.floor(bottom); power <= top; power++) {
     if (power % every !== 0) continue

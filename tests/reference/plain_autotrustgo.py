@@ -87,27 +87,26 @@ class PlainDescribed(Plain):
 
     def new_state(self, p: Tensor) -> dict[str, Tensor | float]:
         zero = torch.zeros_like(p)
-        return {"momentum": zero, "magnitude": zero, "level": 0.0, "evidence": 0.0}
+        return {"m": zero, "v": zero, "mean_sq": 0.0, "level": 0.0, "evidence": 0.0}
 
     def update(self, p: Tensor, g: Tensor, state: dict, lr: float) -> tuple[float, float]:
-        size = float(g.abs().mean())
-        usual = (state["level"] + 0.02 * size) / (state["evidence"] + 0.02)
-        t = 1 / (1 + (size / (3 * usual)) ** 2) if size else 1.0
+        size = float(g.square().mean().sqrt())
+        usual = (state["level"] + 0.02 * size) / (state["evidence"] + 0.02) + 1e-20
+        t = 1 / (1 + (size / (3 * usual)) ** 2)
         state["level"] = 0.94 * state["level"] + 0.06 * size * math.sqrt(t)
         state["evidence"] = 0.94 * state["evidence"] + 0.06 * (size > 0)
+        state["mean_sq"] = 0.94 * state["mean_sq"] + 0.06 * (t * size / usual) ** 2
 
-        state["momentum"] = m = 0.94 * state["momentum"] + t * g
-        state["magnitude"] = a = 0.94 * state["magnitude"] + t * g.abs()
-        if not a.any():
-            return 0.35, 0.5
-        a = a + self.eps * state["magnitude"].mean()
-        u = m / a
-        s = u**2 / (u**2 + 0.25)
+        weighed = t * g / usual
+        state["m"] = m = 0.94 * state["m"] + 0.06 * weighed
+        state["v"] = v = 0.94 * state["v"] + 0.06 * weighed**2
+        u = m / (v.sqrt() + self.eps)
+        s = u**2 / (u**2 + 0.09)
         theta = (0.6 - 0.25 * self.trust) * (0.5 + self.mask_ema)
-        r = 0.35 + 0.65 * a / (a + theta * state["magnitude"].mean())
+        r = 0.375 + 0.625 * v / (v + theta**2 * state["mean_sq"] + 1e-20)
         confidence = float(s.mean())
         danger = 0.6 * (1 - t) + 0.4 * self.flip_ema
         eta = lr * 1.8 * math.exp(2 * (self.trust - 0.4))
-        sure = 1.25 * confidence / (confidence + 0.25)
+        sure = 1.1 * confidence / (confidence + 0.1)
         p -= eta * sure / (1 + 1.5 * (1 - self.trust) * danger) * r * s * u
-        return float(r.mean()), 0.5 - 0.625 * confidence
+        return float(r.mean()), (1 - 1.09 * confidence) / 2

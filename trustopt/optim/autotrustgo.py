@@ -24,28 +24,28 @@ class AutoTrustGO(ChunkedOptimizer):
     project's reading of that document in smooth formulas. For each tensor, with gradient ``g``,
     lr ``eta`` and trust level ``tau``::
 
-        t      = 1 / (1 + (mean|g| / (3 usual))^2)            trust in the gradient's size
-        m      = 0.94 m + t g                                 momentum
-        a      = 0.94 a + t |g|                               magnitude
-        u      = m / a                                        in [-1, 1]
-        s      = u^2 / (u^2 + 1/4)                            stability
-        r      = f + (1 - f) a / (a + theta mean(a))          rank, the mask; f = 0.35
+        t      = 1 / (1 + (rms(g) / (3 usual))^2)             trust in the gradient's size
+        m      = 0.94 m + 0.06 t g / usual
+        v      = 0.94 v + 0.06 (t g / usual)^2
+        u      = m / sqrt(v)                                  in [-1, 1]
+        s      = u^2 / (u^2 + 0.09)                           stability
+        r      = f + (1 - f) v / (v + theta^2 mean(v))        rank, the mask; f = 3/8
         C      = mean(s)
         danger = 0.6 (1 - t) + 0.4 F
-        p      = p - eta 1.8 e^(2 (tau - 0.4)) * 1.25 C / (C + 0.25)
+        p      = p - eta 1.8 e^(2 (tau - 0.4)) * 1.1 C / (C + 0.1)
                      * 1 / (1 + 1.5 (1 - tau) danger) * r s u
 
     - ``u`` has no unit: how far a weight moves does not depend on the loss's scale, so lr means
-      what it means for AdamW. Both averages start at 0 and forget alike, so their ratio has no
-      start-up bias and nothing has to count steps.
+      what it means for AdamW. Both averages start at 0 and forget alike: ``u`` begins small and
+      grows as its memory fills, and nothing has to count steps.
     - ``s`` is large where signs agree and near 0 where they toss a coin. What samples disagree on
       is mostly their noise: not following it is what delays overfitting.
     - ``r`` favours elements that matter in their tensor, yet never falls below ``f``: small steady
       gradients are thin lines and eyes. ``r s`` is an element's *confidence*.
     - ``C`` is a whole tensor's: as training runs out of signal, steps shrink by themselves.
-    - ``usual`` is a running mean of mean|g| that leaps barely move, so a spike hardly enters the
+    - ``usual`` is a running mean of rms(g) that leaps barely move, so a spike hardly enters the
       memories, and ``danger`` brakes the step itself. ``F`` is the running average of
-      ``1/2 - 5/8 C``: 0 while every element keeps its sign, 1/2 where signs are random.
+      ``(1 - 1.09 C) / 2``: 0 while every element keeps its sign, near 1/2 where signs are random.
     - ``theta = (0.6 - 0.25 tau) (0.5 + M)``: the more the mask lets through on average (``M``),
       the stricter it gets.
 
@@ -57,16 +57,16 @@ class AutoTrustGO(ChunkedOptimizer):
         lr: Step size; described: 1.25 times what suits AdamW. Published: about 0.05.
         trust_level: Boldness, clamped to [0, 1]: 0.3 very conservative, 0.4 balanced, 0.5
             aggressive.
-        eps: Share of the tensor's mean added to each size (published: added to the mean).
+        eps: Added to ``sqrt(v)``, which has no unit (published: to the tensor's mean size).
         formulation: ``"described"`` or ``"published"``.
         track_confidence: Published only: keep the confidence it computes in vain, as signals;
             4 bytes a parameter.
         stochastic_rounding: Round updates of bfloat16 parameters at random, without bias.
 
     State:
-        Described, 8 bytes a parameter: ``momentum`` and ``magnitude`` (float32, the parameter's
-        shape), ``mean_magnitude``, ``level``, ``evidence`` (0-dim). Published, 5 bytes:
-        ``momentum``, ``prev_sign`` (int8). Shared: mask_ema, flip_ema, threshold.
+        Described, 8 bytes a parameter: ``exp_avg`` and ``exp_avg_sq`` (float32, the parameter's
+        shape), ``mean_sq``, ``level``, ``evidence`` (0-dim). Published, 5 bytes: ``momentum``,
+        ``prev_sign`` (int8). Shared by all tensors: ``mask_ema``, ``flip_ema``, ``threshold``.
 
     Raises:
         ValueError: If a hyperparameter is out of range.

@@ -9,25 +9,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .adam import uncorrected_adam
 from .chunks import Chunk, Slot
 from .scratch import Scratch
 
-MEMORY = 0.94  # of both averages: 17 steps, the published momentum's
+MEMORY = 0.94  # of all averages: 17 steps, the published momentum's
 STATISTICS_RATE = 0.08  # of the averages over tensors, as published
 SPIKE = 3.0  # times its usual size at which a gradient is half trusted
 PRIOR = 0.02  # weight of the gradient's own size in what is usual, against 1 for the past
-HALF_STABLE = 0.5  # |mean| / mean size at which stability is one half
-HALF_SURE = 0.25  # mean stability that costs a tensor 3/8 of its step
-LEAST_RANK = 0.35  # of an element however small: thin lines must still be learned
+HALF_STABLE = 0.3  # |mean| / rms of a gradient at which stability is one half
+HALF_SURE = 0.1  # mean stability at which a tensor's step is about one half
+LEAST_RANK = 0.375  # of an element however small: thin lines must still be learned
 CAUTION = 1.5  # strength of the brake by danger
 STRIDE = 1.8  # makes up for the trust that ordinary gradients lack
 BOLDNESS = 2.0  # e-foldings of the step over the whole range of trust
 SMALLEST = 1e-20  # keeps 0 / 0 at 0 without a branch; far below any gradient in use
 
 SLOTS = {
-    "momentum": Slot("element"),
-    "magnitude": Slot("element"),
-    "mean_magnitude": Slot("tensor"),
+    "exp_avg": Slot("element"),
+    "exp_avg_sq": Slot("element"),
+    "mean_sq": Slot("tensor"),
     "level": Slot("tensor"),
     "evidence": Slot("tensor"),
 }
@@ -47,9 +48,9 @@ class Controls:
     Attributes:
         stride: Step size before any trust is taken from it.
         caution: Strength of the brake by danger.
-        eps: Added to the magnitude, as a share of its mean over the tensor.
+        eps: Added to the rms of a gradient, in units of its tensor's usual size.
         most_danger: What danger would be without any trust in the size; 0-dim like all below.
-        threshold: Magnitude, relative to the tensor's mean, at which rank is halfway.
+        threshold: Mean square, relative to the tensor's, at which rank is halfway.
         half: ``HALF_STABLE`` squared.
         one: 1.
     """
@@ -73,9 +74,9 @@ def controls(
     return Controls(
         stride=lr * STRIDE * math.exp(BOLDNESS * (trust - 0.4)),
         caution=CAUTION * (1.0 - trust),
-        eps=max(eps, 1e-12),  # with none, an element without any gradient would be 0 / 0
+        eps=max(eps, SMALLEST),  # with none, an element without any gradient would be 0 / 0
         most_danger=most_danger,
-        threshold=threshold.to(dtype),
+        threshold=threshold.square().to(dtype),
         half=torch.full_like(most_danger, HALF_STABLE**2),
         one=torch.ones_like(most_danger),
     )
@@ -87,29 +88,33 @@ def update_chunk(chunk: Chunk, scratch: Scratch, now: Controls) -> tuple[Tensor,
     Returns:
         The columns of ``REPORT``, ``(K, 6)``, and the L2 norm of each tensor's change, ``(K, 1)``.
     """
-    grad = chunk.gather(scratch)
-    size = torch.abs(grad, out=scratch.take("weight", chunk))
-    mean_size = chunk.total(size.sum(1, keepdim=True)) / chunk.numels
-    trusted = _trust_in_size(chunk, mean_size, now)
-    mean_magnitude = chunk["mean_magnitude"].mul_(MEMORY).addcmul_(trusted, mean_size)
-    of_row = chunk.spread(torch.cat([trusted, mean_magnitude + SMALLEST], dim=1))
-    trusted_row, mean_row = of_row.split(1, dim=1)
+    grad = chunk.gather(scratch, "gradient")
+    trusted, factor, mean_sq = _weigh(grad, chunk, now)
+    factor_row, rank_row = chunk.spread(
+        torch.cat([factor, now.threshold * mean_sq + SMALLEST], dim=1)
+    ).split(1, dim=1)
 
-    # m = 0.94 m + trusted g;  a = 0.94 a + trusted |g|
-    momentum, magnitude = chunk["momentum"], chunk["magnitude"]
-    torch.add(grad.mul_(trusted_row), momentum, alpha=MEMORY, out=momentum)
-    torch.add(size.mul_(trusted_row), magnitude, alpha=MEMORY, out=magnitude)
+    # g' = factor g;  m = 0.94 m + 0.06 g';  v = 0.94 v + 0.06 g'^2;  u = m / sqrt(v)
+    update = scratch.take("update", chunk).zero_()
+    uncorrected_adam(
+        [update],
+        [grad.mul_(factor_row)],
+        [chunk["exp_avg"]],
+        [chunk["exp_avg_sq"]],
+        lr=-1.0,
+        beta1=MEMORY,
+        beta2=MEMORY,
+        eps=now.eps,
+    )
 
-    # u = m / a, times stability = u^2 / (u^2 + h^2) = 1 - h^2 / (u^2 + h^2)
-    weight = torch.add(magnitude, mean_row, alpha=now.eps, out=size)
-    update = torch.div(momentum, weight, out=grad)
-    unstable = scratch.take("unstable", chunk)
-    torch.addcmul(now.half, update, update, out=unstable).reciprocal_()
-    update.addcmul_(update, unstable, value=-(HALF_STABLE**2))
+    # times stability = u^2 / (u^2 + h^2) = 1 - h^2 / (u^2 + h^2)
+    unstable = torch.addcmul(now.half, update, update, out=grad).reciprocal_()
     instability = chunk.without_padding(unstable).sum(1)
+    update.addcmul_(update, unstable, value=-(HALF_STABLE**2))
 
-    # times rank / f = 1 + (1 - f) / f * a / (a + threshold mean(a)), f being the least rank
-    weight.div_(torch.add(weight, mean_row * now.threshold, out=unstable))
+    # times rank / f = 1 + (1 - f) / f * v / (v + threshold^2 mean(v)), f being the least rank
+    weight = torch.add(chunk["exp_avg_sq"], rank_row, out=grad)
+    torch.div(chunk["exp_avg_sq"], weight, out=weight)
     update.addcmul_(update, weight, value=(1.0 - LEAST_RANK) / LEAST_RANK)
 
     square = torch.linalg.vector_norm(update, dim=1).square_()
@@ -142,17 +147,24 @@ def advance(statistics: Tensor, means: Tensor) -> None:
     emas.copy_(torch.where(new.isfinite(), new, emas))
 
 
-def _trust_in_size(chunk: Chunk, mean_size: Tensor, now: Controls) -> Tensor:
-    """How far each tensor's gradient is of a usual size, in (0, 1]; learns what is usual.
+def _weigh(grad: Tensor, chunk: Chunk, now: Controls) -> tuple[Tensor, Tensor, Tensor]:
+    """Learn what size of gradient is usual for each tensor, and weigh this one by it.
 
-    ``level`` averages the sizes seen, cut where they leap, and ``evidence`` averages 1 over the
-    steps that had a gradient: their ratio is an average without a start-up bias, and needs no step
-    count. The gradient's own size enters it with a small weight: the very first one is usual.
+    ``level`` averages the sizes (rms) seen, cut where they leap, and ``evidence`` averages 1 over
+    the steps that had a gradient: their ratio is an average without a start-up bias, and needs no
+    step count. The gradient's own size enters it with a small weight: the very first one is usual.
+
+    Returns:
+        ``(K, 1)`` each: the trust in the size, in (0, 1]; what to multiply the gradient by, the
+        trust over the usual size; the running mean square of the gradient so weighed.
     """
+    squares = chunk.total(torch.linalg.vector_norm(grad, dim=1, keepdim=True).square_())
+    size = (squares / chunk.numels).sqrt_()
     level, evidence = chunk["level"], chunk["evidence"]
-    usual = torch.add(level, mean_size, alpha=PRIOR) / (evidence + PRIOR)
-    times_usual = mean_size / (usual + SMALLEST)
+    usual = torch.add(level, size, alpha=PRIOR) / (evidence + PRIOR) + SMALLEST
+    times_usual = size / usual
     trusted = torch.addcmul(now.one, times_usual, times_usual, value=SPIKE**-2).reciprocal_()
-    level.lerp_(mean_size * trusted.sqrt(), 1.0 - MEMORY)
-    evidence.lerp_(mean_size / (mean_size + SMALLEST), 1.0 - MEMORY)
-    return trusted
+    level.lerp_(size * trusted.sqrt(), 1.0 - MEMORY)
+    evidence.lerp_(size / (size + SMALLEST), 1.0 - MEMORY)
+    mean_sq = chunk["mean_sq"].lerp_((trusted * times_usual).square_(), 1.0 - MEMORY)
+    return trusted, trusted / usual, mean_sq

@@ -121,16 +121,16 @@ class Chunk:
 
     # -- in and out ----------------------------------------------------------------------------
 
-    def gather(self, scratch: Scratch) -> Tensor:
-        """Copy the gradients into scratch ``(R, W)``; a rule may overwrite it with its update."""
-        flat = scratch.take("update", self)
+    def gather(self, scratch: Scratch, into: str = "update") -> Tensor:
+        """Copy the gradients into a scratch buffer ``(R, W)``, by default over the last update."""
+        flat = scratch.take(into, self)
         if self.is_padded:
             flat.zero_()
-        torch._foreach_copy_(scratch.views("update", self), [p.grad for p in self.params])
+        torch._foreach_copy_(scratch.views(into, self), [p.grad for p in self.params])
         return flat
 
     def subtract(self, scratch: Scratch, *, step: float = 1.0, decay: float = 1.0) -> None:
-        """Set each ``p`` to ``decay * p - step * update``, ``update`` being what gather returned.
+        """Set each ``p`` to ``decay * p - step * update``, the scratch buffer of that name.
 
         Parameters below float32 are computed in float32 and rounded once.
         """

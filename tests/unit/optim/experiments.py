@@ -107,7 +107,7 @@ def constant_and_alternating(*, shuffled: bool, steps: int = 200) -> tuple[Tenso
         p.grad[1] = 3.0 if step % 2 == 0 else -1.0
         optimizer.step()
         if shuffled:
-            memory = optimizer.state[p]["magnitude"].view(-1)
+            memory = optimizer.state[p]["exp_avg_sq"].view(-1)
             memory.copy_(memory[torch.randperm(memory.numel(), generator=generator)])
         ways.append(-p.detach().mean(1))
     ways = torch.stack(ways)

@@ -100,7 +100,7 @@ def test_p7_nothing_counts_steps() -> None:
             if step == 60:
                 break
         numbers = [k for values in optimizer.state.values() for k in values]
-        assert set(numbers) == {"momentum", "magnitude", "mean_magnitude", "level", "evidence"}
+        assert set(numbers) == {"exp_avg", "exp_avg_sq", "mean_sq", "level", "evidence"}
         ways.append((params, optimizer.signals()))
     assert all(torch.equal(a, b) for a, b in zip(ways[0][0], ways[1][0], strict=True))
     assert all(torch.equal(ways[0][1][k], ways[1][1][k]) for k in ways[0][1])

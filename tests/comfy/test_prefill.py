@@ -1,8 +1,8 @@
 """The plan a browser fills in before anything runs is the plan the node makes when it runs."""
 
 import asyncio
+import importlib
 import json
-import sys
 
 import pytest
 from PIL import Image
@@ -26,7 +26,7 @@ def builtin_preview_node(pack_nodes) -> None:
 def own_module(name: str):
     """Return a module of the pack's nodes, of the copy that ComfyUI loaded."""
     package = nodes.NODE_CLASS_MAPPINGS["TrustOpt_Preset"].__module__.rpartition(".")[0]
-    return sys.modules[f"{package}.{name}"]
+    return importlib.import_module(f"{package}.{name}")
 
 
 def ask(**query) -> dict:

@@ -1,6 +1,6 @@
 """What a browser may ask of a training under way, and what it is told."""
 
-import sys
+import importlib
 
 from safetensors import safe_open
 from trustopt_test_prompts import training
@@ -11,7 +11,7 @@ import nodes
 def own_module(name: str):
     """Return a module of the pack's nodes, of the copy that ComfyUI loaded."""
     package = nodes.NODE_CLASS_MAPPINGS["TrustOpt_TrainLora"].__module__.rpartition(".")[0]
-    return sys.modules[f"{package}.{name}"]
+    return importlib.import_module(f"{package}.{name}")
 
 
 def at_step(comfyui, step: int, action) -> None:

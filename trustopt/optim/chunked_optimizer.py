@@ -184,14 +184,18 @@ class ChunkedOptimizer(Optimizer):
 
     def _present(self, group: dict[str, Any]) -> list[Tensor]:
         """The group's parameters that have a gradient and at least one element."""
-        params = [p for p in group["params"] if p.grad is not None and p.numel()]
-        for p in params:
-            if p.grad.is_sparse:
+        present = []
+        for p in group["params"]:
+            grad = p.grad  # read once: a LoRA has over a thousand of them
+            if grad is None or not p.numel():
+                continue
+            if grad.is_sparse:
                 raise ValueError(
                     f"{type(self).__name__} takes dense gradients, got a sparse one of shape "
-                    f"{tuple(p.shape)}; build the embedding with sparse=False"
+                    f"{tuple(grad.shape)}; build the embedding with sparse=False"
                 )
-        return params
+            present.append(p)
+        return present
 
     def _all_params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]

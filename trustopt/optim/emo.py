@@ -56,6 +56,8 @@ class EmoOptimizer(ChunkedOptimizer):
 
     Attributes:
         loss_signal: The scalar, its averages, and ``should_stop``; see :class:`LossSignal`.
+        average_over_ranks: Whether a distributed run's losses are averaged here; a caller that has
+            done so itself turns it off.
 
     Raises:
         ValueError: If a hyperparameter is out of range or the variant lacks the version.
@@ -90,6 +92,7 @@ class EmoOptimizer(ChunkedOptimizer):
         self.loss_signal = LossSignal(
             version, early_stop_scalar=self.early_stop_scalar and version == "3.6"
         )
+        self.average_over_ranks = True
         self._memories: dict[Tensor, LossMemory] = {}
         self._warned = False
         defaults = {
@@ -187,7 +190,8 @@ class EmoOptimizer(ChunkedOptimizer):
                 f"loss must be one number, got shape {tuple(loss.shape)}; "
                 "pass the mean over the whole step"
             )
-        return self._mean_over_ranks(float(loss))
+        value = float(loss)
+        return self._mean_over_ranks(value) if self.average_over_ranks else value
 
     def _mean_over_ranks(self, loss: float) -> float:
         """Average over the ranks of a distributed run, which would drift apart otherwise."""

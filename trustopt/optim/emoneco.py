@@ -65,10 +65,15 @@ class EmoNeco(EmoLynx):
 
 def soft_sign(blend: Tensor, grad: Tensor, chunk: Chunk, scratch: Scratch, eps: float) -> None:
     """Overwrite ``grad`` by ``(|g|_2 + eps) * b / (1 + |b|)``, the norm over each whole tensor."""
-    row_norms = torch.linalg.vector_norm(grad, dim=1, keepdim=True)
-    norm = chunk.total(row_norms.square_()).sqrt_().add_(eps)
+    norms = tensor_norms(grad, chunk, eps)
     softness = torch.abs(blend, out=scratch.take("softness", chunk)).add_(1.0)
-    torch.div(blend, softness, out=grad).mul_(chunk.spread(norm))
+    torch.div(blend, softness, out=grad).mul_(chunk.spread(norms))
+
+
+def tensor_norms(grad: Tensor, chunk: Chunk, eps: float) -> Tensor:
+    """Return each tensor's L2 norm and ``eps``, ``(K, 1)``."""
+    row_norms = torch.linalg.vector_norm(grad, dim=1, keepdim=True)
+    return chunk.total(row_norms.square_()).sqrt_().add_(eps)
 
 
 def cautious_sign(blend: Tensor, grad: Tensor) -> None:

@@ -9,7 +9,7 @@ from .chunks import Chunk
 from .emo import SHADOW, EmoOptimizer, Step
 from .emofact import SLOTS, divide_by_factors, factor_slots, split_by_dim
 from .emonavi import adam_update
-from .emoneco import soft_sign
+from .emoneco import tensor_norms
 from .scratch import Scratch
 
 SOFT_ABOVE, SIGN_ABOVE = 0.1, 0.6  # muooon/EmoNavi@b1da9a59:AMP-compatible/emozeal.py
@@ -62,19 +62,24 @@ class EmoZeal(EmoOptimizer):
             divide_by_factors(chunk, self.scratch, step, names)
             if extra is not None:
                 # Upstream takes the extra step before the decay, which so shrinks it, too.
-                grad.add_(extra, alpha=step.decay)
+                direction, sizes = extra
+                grad.addcmul_(direction, sizes, value=step.decay)
             chunk.subtract(self.scratch, step=step.size, decay=step.decay)
 
 
-def extra_step(grad: Tensor, chunk: Chunk, scratch: Scratch, step: Step) -> Tensor | None:
-    """Return what is stepped in addition, in units of the step size; None while all is calm."""
+def extra_step(
+    grad: Tensor, chunk: Chunk, scratch: Scratch, step: Step
+) -> tuple[Tensor, Tensor] | None:
+    """Return what is stepped in addition, in units of the step size; None while all is calm.
+
+    It comes as directions ``(R, W)`` and how far to go in each row, ``(R, 1)``.
+    """
     size = abs(step.scalar)
     if size <= SOFT_ABOVE:
         return None
     extra = scratch.take("extra", chunk)
     if size > SIGN_ABOVE:
-        return torch.sign(grad, out=extra)
-    extra.copy_(grad)
-    blend = torch.mul(grad, 1.0 - step.beta1, out=scratch.take("size", chunk))
-    soft_sign(blend, extra, chunk, scratch, step.eps)
-    return extra
+        return torch.sign(grad, out=extra), grad.new_ones(1, 1)
+    # b / (1 + |b|) with b = (1 - beta1) g, divided through by 1 - beta1: one buffer, fewer passes
+    softness = torch.abs(grad, out=extra).add_(1.0 / (1.0 - step.beta1))
+    return torch.div(grad, softness, out=extra), chunk.spread(tensor_norms(grad, chunk, step.eps))

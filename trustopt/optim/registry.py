@@ -280,7 +280,7 @@ def resolve_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def build_optimizer(
     name: str, params: Iterable[Any], *, lr: float, options: Mapping[str, Any]
 ) -> Optimizer:
-    """Build an optimizer by its registry name.
+    """Build an optimizer by its registry name, for a trainer that gives it the loss of all ranks.
 
     Args:
         name: Key of :data:`OPTIMIZERS`.
@@ -301,4 +301,7 @@ def build_optimizer(
             "in ComfyUI's Python, or choose another optimizer"
         )
     own = {o.name: values[o.name] for o in spec.options if not o.for_trainer}
-    return spec.build(params, lr=lr, **own)
+    optimizer = spec.build(params, lr=lr, **own)
+    if isinstance(optimizer, EmoOptimizer):
+        optimizer.average_over_ranks = False
+    return optimizer

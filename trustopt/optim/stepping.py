@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -30,14 +31,20 @@ def optimizer_signals(optimizer: Optimizer) -> dict[str, Tensor]:
 
 @contextmanager
 def averaged_weights(optimizer: Optimizer) -> Iterator[None]:
-    """Hold the weights to sample from or save; schedule-free trains on others than these."""
-    switches = getattr(optimizer, "train", None), getattr(optimizer, "eval", None)
-    to_training, to_average = switches
+    """Hold the weights to sample from or save; schedule-free trains on others than these.
+
+    Training goes on from the same bits afterwards.
+    """
+    to_training, to_average = getattr(optimizer, "train", None), getattr(optimizer, "eval", None)
     if to_training is None or to_average is None:
         yield
         return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    kept = [p.detach().clone() for p in parameters]
     to_average()
     try:
         yield
     finally:
         to_training()
+        with torch.no_grad():  # its way back from the average rounds
+            torch._foreach_copy_(parameters, kept)

@@ -127,6 +127,12 @@ def spike_steps(drift: float, at: int = 100, steps: int = 140) -> tuple[Tensor, 
 
 def small_elements(drift: float, steps: int = 120) -> float:
     """P6: way of small steady elements, a 30th of the tensor's mean, over AdamW's, at equal lr."""
+    ways = [small_ways(make, drift, steps)[-1] for make in (ours(lr=ADAMW_LR), adamw)]
+    return float(ways[0] / ways[1])
+
+
+def small_ways(make: Make, drift: float, steps: int = 120) -> Tensor:
+    """P6: mean way of the small steady elements after each step, ``(steps + 1,)``."""
 
     def source() -> Iterator[list[Tensor]]:
         generator = torch.Generator().manual_seed(1)
@@ -137,10 +143,7 @@ def small_elements(drift: float, steps: int = 120) -> float:
             grad[:, :8] = grad[:, 8:].abs().mean() / 30 * wobble
             yield [grad]
 
-    def way(make: Make) -> float:
-        return float(walk(make, source(), steps)[-1].view(64, 64)[:, :8].abs().mean())
-
-    return way(ours(lr=ADAMW_LR)) / way(adamw)
+    return walk(make, source(), steps).view(-1, 64, 64)[:, :, :8].abs().mean((1, 2))
 
 
 @dataclass(frozen=True)

@@ -24,19 +24,27 @@ def test_the_loss_reaches_those_that_read_it() -> None:
 
 
 class TwoFaced(torch.optim.SGD):
-    """Trains one set of weights and shows another, as schedule-free does."""
+    """Trains one set of weights and shows another, as schedule-free does, rounding on the way."""
 
     shown = False
 
+    @torch.no_grad()
     def train(self) -> None:
         self.shown = False
+        for p in self.param_groups[0]["params"]:
+            p.add_(7.0)
 
+    @torch.no_grad()
     def eval(self) -> None:
         self.shown = True
+        for p in self.param_groups[0]["params"]:
+            p.sub_(7.0)
 
 
 def test_shows_the_averaged_weights_even_through_an_error() -> None:
-    optimizer = TwoFaced(make_params(), lr=0.1)
+    params = make_params()
+    trained = [p.data.clone() for p in params]
+    optimizer = TwoFaced(params, lr=0.1)
     seen = []
 
     def sample() -> None:
@@ -48,6 +56,7 @@ def test_shows_the_averaged_weights_even_through_an_error() -> None:
         sample()
     assert seen == [True]
     assert not optimizer.shown
+    assert all(torch.equal(p.data, before) for p, before in zip(params, trained, strict=True))
     with averaged_weights(torch.optim.SGD(make_params(), lr=0.1)):
         pass
 
@@ -63,4 +72,4 @@ def test_schedule_free_samples_from_its_average() -> None:
     trained = params[0].data.clone()
     with averaged_weights(optimizer):
         assert not torch.equal(params[0].data, trained)
-    torch.testing.assert_close(params[0].data, trained)
+    assert torch.equal(params[0].data, trained)

@@ -1,4 +1,4 @@
-"""Each optimizer of the registry trains a LoRA on the embedded tiny SDXL model, whole jobs."""
+"""Each optimizer of the registry trains a LoRA on the untrained tiny SDXL model, whole jobs."""
 
 from collections.abc import Callable, Iterator
 
@@ -33,7 +33,7 @@ def _one_thread_for_all() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def host() -> DiffusersHost:
-    return load_tiny("sdxl")
+    return load_tiny("sdxl", pretrained=False)
 
 
 @pytest.fixture(scope="module")

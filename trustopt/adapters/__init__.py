@@ -12,10 +12,10 @@ from .build import build_adapters
 from .check import SaveReport, self_check
 from .continuation import continue_adapters
 from .files import save_lora
-from .inspection import inspect_lora
+from .inspection import describe_lora, inspect_lora
 from .metadata import build_metadata
 from .patch import LayerPatch
-from .read import LoraFile, check_fits, read_lora
+from .read import LoraFile, check_fits, read_lora, take_apart
 from .resize import resize
 from .settings import LayerSettings
 from .targets import is_text_encoder, select_layers
@@ -33,6 +33,7 @@ __all__ = [
     "build_metadata",
     "check_fits",
     "continue_adapters",
+    "describe_lora",
     "inspect_lora",
     "is_text_encoder",
     "read_lora",
@@ -40,4 +41,5 @@ __all__ = [
     "save_lora",
     "select_layers",
     "self_check",
+    "take_apart",
 ]

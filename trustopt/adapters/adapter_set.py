@@ -1,7 +1,7 @@
 """The adapters of one training run: what the optimizer trains, the host inserts, a file stores."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -13,6 +13,7 @@ from ..config import AdapterConfig
 from ..host import LayerShape
 from .dropout import MaskSeed
 from .factors import place, shrink, to_factors, to_patch
+from .half_weights import HalfWeights
 from .layers import ZERO_FACTORS, DoraLayer
 from .patch import LayerPatch, norm
 from .settings import LayerSettings
@@ -42,6 +43,7 @@ class AdapterSet(Mapping[str, nn.Module]):
         self.config = config
         self.settings = dict(settings)
         self._mask_seed = mask_seed
+        self._half_weights = HalfWeights(self.layers.values())
         self._tensors = {n: [_Tensor(n, *found) for found in _find(layers[n])] for n in layers}
 
     def __getitem__(self, name: str) -> nn.Module:
@@ -224,6 +226,13 @@ class AdapterSet(Mapping[str, nn.Module]):
             yield
         finally:
             self._mask_seed.value = None
+
+    def in_dtype(self, dtype: torch.dtype) -> AbstractContextManager[None]:
+        """Run one micro-batch's forward and backward on weights copied to ``dtype``.
+
+        The float32 masters get the gradients when the block ends; see ``half_weights``.
+        """
+        return self._half_weights.held(dtype)
 
     def to(self, device: torch.device | str) -> "AdapterSet":
         """Move the adapters' tensors, not their base layers; parameters stay the same objects."""

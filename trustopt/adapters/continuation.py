@@ -41,7 +41,7 @@ def continue_adapters(
     check_fits(lora, layers, family)
     if len(lora.algorithms) > 1:
         raise ValueError(
-            f"{lora.path.name} mixes {' and '.join(lora.algorithms)}: such a file cannot be "
+            f"{lora.name} mixes {' and '.join(lora.algorithms)}: such a file cannot be "
             "continued; one algorithm trains at a time"
         )
     config = config_of(lora, layers, config)

@@ -77,7 +77,8 @@ def _forward(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     base = frozen_map(layer.base_layer)
     if base is None or args or kwargs or layer.disable_adapters or layer.merged:
         return type(layer).forward(layer, x, *args, **kwargs)
-    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    copies = vars(layer).get("half_weights")  # see half_weights.py
+    down, up = copies or (layer.lora_A["default"].weight, layer.lora_B["default"].weight)
     return FrozenLinearWithLora.apply(x, down, up, layer.scaling["default"], base)
 
 

@@ -1,6 +1,7 @@
 """What is in a LoRA file, as text for people."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from .blocks import block_norms
@@ -17,18 +18,28 @@ def inspect_lora(path: Path) -> str:
     Raises:
         ValueError: If the file cannot be read or holds no LoRA at all.
     """
-    lora = read_lora(path, strict=False)
-    sections = [_head(lora), _layers(lora), _norms(lora), _metadata(lora)]
+    return describe_lora(read_lora(path, strict=False))
+
+
+def describe_lora(lora: LoraFile, norms: Mapping[str, float] | None = None) -> str:
+    """Return the report of ``inspect_lora`` for a file that has been read.
+
+    Args:
+        lora: The file.
+        norms: Its ``block_norms``, if they are known.
+    """
+    norms = block_norms(lora.patches) if norms is None else norms
+    sections = [_head(lora), _layers(lora), _norms(norms), _metadata(lora)]
     if lora.unknown:
         sections.append([f"unknown keys ({len(lora.unknown)}):", *_indented(lora.unknown[:10])])
     return "\n\n".join("\n".join(section) for section in sections if section)
 
 
 def _head(lora: LoraFile) -> list[str]:
-    megabytes = lora.path.stat().st_size / 2**20
+    megabytes = lora.num_bytes / 2**20
     dtypes = ", ".join(f"{count} {name}" for name, count in lora.dtypes.items())
     return [
-        f"{lora.path.name}  ({megabytes:.1f} MB)",
+        f"{lora.name}  ({megabytes:.1f} MB)",
         f"  family     {lora.family or 'text encoders only'}",
         f"  format     {lora.file_format}",
         f"  algorithm  {', '.join(lora.algorithms)}",
@@ -47,8 +58,7 @@ def _layers(lora: LoraFile) -> list[str]:
     return [f"layers ({len(lora.patches)}):", *_indented(f"{count:4d}  {k}" for k, count in most)]
 
 
-def _norms(lora: LoraFile) -> list[str]:
-    norms = block_norms(lora.patches)
+def _norms(norms: Mapping[str, float]) -> list[str]:
     largest = max(norms.values())
     width = max(len(block) for block in norms)
     rows = []

@@ -161,7 +161,7 @@ def _dataset(record: TrainingRecord, private: bool) -> Metadata:
             "ss_num_batches_per_epoch": record.num_batches,
             "ss_validation_split": data.validation_fraction,
             "ss_batch_size_per_device": job.batch_size,
-            "ss_total_batch_size": job.batch_size * job.accumulation,
+            "ss_total_batch_size": job.batch_size * job.accumulation * record.processes,
             "ss_resolution": f"({data.resolution}, {data.resolution})",
             "ss_enable_bucket": True,
             "ss_bucket_no_upscale": not data.upscale,

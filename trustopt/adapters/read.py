@@ -28,7 +28,8 @@ _SD1_LAYER = re.compile(r"input_blocks\.([12]\.1|9|10|11)\.|output_blocks\.(6|7|
 class LoraFile:
     """A LoRA file taken apart."""
 
-    path: Path
+    name: str
+    """Of the file, for people."""
     patches: Mapping[str, LayerPatch]
     """By canonical layer name, tensors in the file's dtype."""
     metadata: Mapping[str, str]
@@ -38,6 +39,8 @@ class LoraFile:
     """From the layer names; None if the file has text encoder layers only."""
     dtypes: Mapping[str, int]
     """dtype name -> number of tensors."""
+    num_bytes: int
+    """Of the tensors."""
     unknown: tuple[str, ...]
     """Keys no rule knows; always empty from a strict read."""
 
@@ -81,27 +84,50 @@ def read_lora(path: Path, *, strict: bool = True) -> LoraFile:
             keys, a layer with missing factors, an alpha of 0 or less, or layers of two families.
     """
     tensors, metadata = _open(path)
+    return take_apart(tensors, metadata, name=path.name, strict=strict)
+
+
+def take_apart(
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    name: str,
+    strict: bool = True,
+) -> LoraFile:
+    """Take the tensors of a LoRA file apart, wherever they come from.
+
+    Args:
+        tensors: By key, as in the file.
+        metadata: Its header.
+        name: What to call the file in messages.
+        strict: As in ``read_lora``.
+
+    Raises:
+        ValueError: As ``read_lora`` does, if the tensors are no LoRA it accepts.
+    """
+    metadata = metadata or {}
     try:
         patches, file_format, unknown = from_tensors(tensors, _header_scales(tensors, metadata))
     except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    family = _family(path, patches)
+        raise ValueError(f"{name}: {error}") from error
+    family = _family(name, patches)
     if unknown and (strict or not patches):
         listed = ", ".join(sorted(unknown)[:3])
         raise ValueError(
-            f"{path.name} has {len(unknown)} of {len(tensors)} keys in no known style: {listed}; "
+            f"{name} has {len(unknown)} of {len(tensors)} keys in no known style: {listed}; "
             f"known are {_STYLES}"
         )
     if not patches:
-        raise ValueError(f"{path.name} holds no LoRA layers; it has {len(tensors)} tensors")
-    _require_alphas(path, patches)
+        raise ValueError(f"{name} holds no LoRA layers; it has {len(tensors)} tensors")
+    _require_alphas(name, patches)
     return LoraFile(
-        path=path,
+        name=name,
         patches=patches,
         metadata=metadata,
         file_format=file_format,
         family=family,
         dtypes=Counter(str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()),
+        num_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
         unknown=tuple(sorted(unknown)),
     )
 
@@ -114,13 +140,13 @@ def check_fits(lora: LoraFile, layers: Mapping[str, LayerShape], family: Family)
     """
     if lora.family not in (None, family):
         raise ValueError(
-            f"{lora.path.name} is a LoRA of {lora.family}, the model is {family}; its first "
+            f"{lora.name} is a LoRA of {lora.family}, the model is {family}; its first "
             f"layers are {_listed(lora.patches)}, the model's {_listed(layers)}"
         )
     absent = [name for name in lora.patches if name not in layers]
     if absent:
         raise ValueError(
-            f"{lora.path.name} changes {len(absent)} layers this {family} model does not have: "
+            f"{lora.name} changes {len(absent)} layers this {family} model does not have: "
             f"{_listed(absent)}; connect the model (and CLIP) it was made for"
         )
     for name, patch in lora.patches.items():
@@ -129,7 +155,7 @@ def check_fits(lora: LoraFile, layers: Mapping[str, LayerShape], family: Family)
         found = patch.size()
         if found[0] != wanted[0] or found[1] not in (None, wanted[1]):
             raise ValueError(
-                f"{lora.path.name} is for another model: {name} is {found} (outputs, inputs) in "
+                f"{lora.name} is for another model: {name} is {found} (outputs, inputs) in "
                 f"the file and {wanted} in this {family} model"
             )
 
@@ -139,7 +165,7 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
-    if path.suffix.lower() != ".safetensors":
+    if path.suffix.lower() not in (".safetensors", ".sft"):
         reason = "pickled files can run code when opened"
         raise ValueError(
             f"{path.name} is refused: only .safetensors files are read, {reason}; "
@@ -184,28 +210,28 @@ def _peft_value(
     return float(value) if isinstance(value, int | float) else None
 
 
-def _require_alphas(path: Path, patches: Mapping[str, LayerPatch]) -> None:
-    for name, patch in patches.items():
+def _require_alphas(name: str, patches: Mapping[str, LayerPatch]) -> None:
+    for layer, patch in patches.items():
         if patch.form != "oft" and patch.alpha is not None and not patch.alpha > 0.0:
             raise ValueError(
-                f"{path.name} has alpha {patch.alpha} at {name}, which switches the layer off; "
+                f"{name} has alpha {patch.alpha} at {layer}, which switches the layer off; "
                 "it must be above 0"
             )
 
 
-def _family(path: Path, patches: Mapping[str, LayerPatch]) -> Family | None:
+def _family(name: str, patches: Mapping[str, LayerPatch]) -> Family | None:
     found: dict[Family, str] = {}
-    for name in patches:
-        family = model_family(name)
+    for layer in patches:
+        family = model_family(layer)
         if family is not None:
-            found.setdefault(family, name)
+            found.setdefault(family, layer)
     if len(found) > 1:
-        listed = ", ".join(f"{name} ({family})" for family, name in found.items())
-        raise ValueError(f"{path.name} mixes model families: {listed}")
-    small = next((name for name in patches if _SD1_LAYER.match(name)), None)
+        listed = ", ".join(f"{layer} ({family})" for family, layer in found.items())
+        raise ValueError(f"{name} mixes model families: {listed}")
+    small = next((layer for layer in patches if _SD1_LAYER.match(layer)), None)
     if small is not None:
         raise ValueError(
-            f"{path.name} is a LoRA of Stable Diffusion 1.x or 2.x: it changes {small}, where "
+            f"{name} is a LoRA of Stable Diffusion 1.x or 2.x: it changes {small}, where "
             "SDXL has no attention; only SDXL and FLUX are supported"
         )
     return next(iter(found), None)

@@ -31,6 +31,8 @@ class TrainingRecord:
     started_at: float | None = None
     """Unix time. None leaves out all times, so that equal runs write equal files."""
     finished_at: float | None = None
+    processes: int = 1
+    """Processes that trained side by side."""
     steps: int = 0
     """Optimizer steps done."""
     epoch: int = 0

@@ -222,3 +222,60 @@ def test_dropout_runs_through_pefts_own_forward(setting: str) -> None:
     layer = adapter(6, 10, **{setting: 0.5})
     layer.base_layer = frozen(6, 10)
     assert not is_fast(layer, drawn(5, 6))
+
+
+def pair_of_sets(dtype: torch.dtype) -> list[Any]:
+    """Two equal sets of two layers, each on a frozen layer of ``dtype``."""
+    shape = LayerShape(kind="linear", in_features=6, out_features=6)
+    names = ("double_blocks.0.img_mlp.0", "double_blocks.0.img_mlp.2")
+    config = AdapterConfig(rank=3)
+    sets = []
+    for _ in range(2):
+        made = build_adapters(dict.fromkeys(names, shape), config, torch.Generator().manual_seed(1))
+        for number, layer in enumerate(made.layers.values()):
+            layer.base_layer = frozen(6, 6, dtype=dtype)
+            layer.lora_B["default"].weight.data = 0.3 * drawn(6, 3, seed=number)
+        sets.append(made)
+    return sets
+
+
+def backward(adapters: Any, *, seed: int) -> None:
+    x = drawn(4, 6, seed=seed).to(torch.bfloat16)
+    for layer in adapters.layers.values():
+        x = functional.silu(checkpoint(layer, x, use_reentrant=False))
+    x.float().sum().backward()
+
+
+def test_copies_of_all_weights_at_once_change_no_bit() -> None:
+    plain, copied = pair_of_sets(torch.bfloat16)
+    for seed in (1, 2):  # two micro-batches of one step
+        backward(plain, seed=seed)
+        with copied.in_dtype(torch.bfloat16):
+            backward(copied, seed=seed)
+    for one, other in zip(plain.parameters(), copied.parameters(), strict=True):
+        assert one.grad.dtype == other.grad.dtype == torch.float32
+        assert torch.equal(one.grad, other.grad)
+        assert one.grad.abs().sum() > 0
+
+
+def test_copies_follow_the_masters_and_leave_nothing_behind() -> None:
+    _, adapters = pair_of_sets(torch.bfloat16)
+    layer = next(iter(adapters.layers.values()))
+    x, names = drawn(4, 6).bfloat16(), sorted(vars(layer))
+    for factor in (1.0, 3.0):
+        layer.lora_B["default"].weight.data *= factor
+        with adapters.in_dtype(torch.bfloat16):
+            inside = layer(x).detach()
+        assert torch.equal(inside, layer(x).detach())
+    with pytest.raises(RuntimeError, match="scalar outputs"), adapters.in_dtype(torch.bfloat16):
+        layer(x).backward()
+    assert sorted(vars(layer)) == names
+    assert all(p.grad is None for p in adapters.parameters())
+    assert len(list(adapters.state_dict())) == 4
+
+
+def test_float32_needs_no_copies() -> None:
+    adapters, _ = pair_of_sets(torch.float32)
+    layer = next(iter(adapters.layers.values()))
+    with adapters.in_dtype(torch.float32):
+        assert "half_weights" not in vars(layer)

@@ -11,6 +11,9 @@ from .canvas import Canvas
 from .theme import Color
 from .ticks import LARGEST, Ticks, linear_ticks, log_ticks, minor_log_ticks
 
+MOST_INTERVALS = 10
+"""Between the ticks of a y axis, however high: more lines tell no more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
@@ -80,8 +83,8 @@ class Axes:
         return self.box.bottom - share * self.box.height
 
     def y_ticks(self) -> Ticks:
-        """Return as many ticks as the height has room for."""
-        room = max(3, self.box.height // round(2.4 * self.style.tick_size))
+        """Return as many ticks as are of use and the height has room for."""
+        room = max(3, min(MOST_INTERVALS, self.box.height // round(2.4 * self.style.tick_size)))
         if self.log:
             return log_ticks(*self.y_range, room + 1)
         ticks = linear_ticks(*self.y_range, room)

@@ -2,8 +2,7 @@
 
 import csv
 import io
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +49,33 @@ def write_csv(path: Path, signals: Signals | Sequence[Signals]) -> None:
     single = isinstance(signals, Signals)
     runs = [signals] if isinstance(signals, Signals) else list(signals)
     names = list(dict.fromkeys(name for run in runs for name in run.names))
+    header = [*([] if single else ["run"]), STEP, *names]
+    write_table(path, header, _rows_of(runs, names, with_run=not single))
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float]]) -> None:
+    """Write a table; a NaN is an empty cell, numbers read back as the same float64.
+
+    Args:
+        path: File to write; its folder must exist. UTF-8, comma separated.
+        header: Names of the columns.
+        rows: One cell a column each.
+
+    Raises:
+        OSError: If the file cannot be written; what was there before is then untouched.
+    """
     content = io.StringIO(newline="")
     writer = csv.writer(content, lineterminator="\n")
-    writer.writerow([*([] if single else ["run"]), STEP, *names])
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow(["" if cell != cell else cell for cell in row])  # NaN alone is not itself
+    replace_file(path, content.getvalue().encode())
+
+
+def _rows_of(
+    runs: Sequence[Signals], names: Sequence[str], *, with_run: bool
+) -> Iterator[list[str | float]]:
     for run, label in zip(runs, unique_names([run.run for run in runs]), strict=True):
         columns = [run.series(name).tolist() for name in names]
         for index, step in enumerate(run.steps.tolist()):
-            cells = ["" if math.isnan(column[index]) else column[index] for column in columns]
-            writer.writerow([*([] if single else [label]), step, *cells])
-    replace_file(path, content.getvalue().encode())
+            yield [*([label] if with_run else []), step, *(column[index] for column in columns)]

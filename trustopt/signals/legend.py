@@ -20,6 +20,8 @@ class LegendEntry:
     marker: bool = False
     swatch: bool = False
     """A block of colour instead of a line."""
+    hollow: bool = False
+    """Only the outline of that block."""
     tick: bool = False
     """A short upright stroke instead of a line."""
 
@@ -93,6 +95,10 @@ def _draw_sample(canvas: Canvas, entry: LegendEntry, x: int, middle: int) -> Non
         pieces = [(0, sample * 2 // 5), (sample * 3 // 5, sample)]
     for begin, end in pieces:
         canvas.fill(x + begin, top, x + end, top + thickness, entry.color, entry.alpha)
+    if entry.hollow:
+        edge = style.px(2)
+        inside = (x + edge, top + edge, x + sample - edge, top + thickness - edge)
+        canvas.fill(*inside, style.theme.background)
     if entry.marker:
         canvas.disc(x + sample / 2, top + thickness / 2, 4.2 * style.scale, entry.color)
 

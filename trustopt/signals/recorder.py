@@ -56,6 +56,8 @@ class Recorder:
         self._lock = threading.Lock()
         self._table = ColumnBuilder()
         self._events: list[Event] = []
+        self.newest: Mapping[str, float] = {}
+        """The values recorded last, by series; none after a resume until the next step."""
         self._file: io.FileIO | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,6 +136,7 @@ class Recorder:
                 raise ValueError(f"{name!r} is not free as a series name; choose another")
         scalars = read_scalars(values)
         self._write(encode_row(step, scalars))
+        self.newest = scalars
         with self._lock:
             self._table.append(step, scalars)
 
@@ -189,10 +192,18 @@ class Recorder:
         """Write a whole line or nothing: half a line would spoil the next one, too."""
         if self._file is None:
             return
-        written = self._file.write(line)
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            raise self._unwritable(error.errno) from error
         if written != len(line):
             self._file.truncate(os.fstat(self._file.fileno()).st_size - (written or 0))
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            raise self._unwritable(errno.ENOSPC)
+
+    def _unwritable(self, number: int | None) -> OSError:
+        reason = os.strerror(number or errno.EIO)
+        message = f"{self.path} cannot be written ({reason}): free disk space, then resume the run"
+        return OSError(number, message)
 
 
 def read_scalars(values: Mapping[str, float | Tensor | None]) -> dict[str, float]:

@@ -12,6 +12,11 @@ import numpy as np
 STEP = "step"
 """The column every table has: optimizer steps, int64, strictly increasing."""
 
+BIN_PREFIX = "loss_bin/"
+"""Series ``loss_bin/0`` … ``loss_bin/9``: a step's mean loss in each tenth of the noise levels."""
+
+NUM_BINS = 10
+
 
 @dataclass(frozen=True, order=True)
 class Event:

@@ -5,75 +5,27 @@ import unicodedata
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..fonts import COVERAGE_SIZE, SYSTEM_FONTS, built_in, covers, system_font
 from .theme import Color
 
-SYSTEM_FONTS = (
-    "NotoSansCJK-Regular.ttc",
-    "YuGothM.ttc",
-    "meiryo.ttc",
-    "msgothic.ttc",
-    "msyh.ttc",
-    "malgun.ttf",
-    "Hiragino Sans GB.ttc",
-    "AppleSDGothicNeo.ttc",
-    "NotoSerifCJK-Regular.ttc",
-    "Arial Unicode.ttf",
-    "DejaVuSans.ttf",
-    "arial.ttf",
-)
-"""Tried in this order for a run named in a script the built-in font lacks (it is ASCII)."""
-
 ELLIPSIS = "…"
-
-COVERAGE_SIZE = 16
-"""Size at which fonts are asked for their glyphs."""
 
 OVERSAMPLING = 4
 ASCENT, LINE, CAPITAL = 1.05, 1.4, 0.7
 """Baseline, height of a line and of a capital, in font sizes (roomy enough for CJK fonts)."""
 
 
-@functools.lru_cache(maxsize=32)
-def _built_in(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size=size)
-    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
-    return font
-
-
-@functools.lru_cache(maxsize=64)
-def _system(name: str, size: int) -> ImageFont.FreeTypeFont | None:
-    try:
-        return ImageFont.truetype(name, size)
-    except OSError:
-        return None
-
-
-@functools.lru_cache(maxsize=512)
-def _covers(font: ImageFont.FreeTypeFont, text: str) -> bool:
-    """Tell whether the font has a glyph of its own for every character."""
-    # U+FFFF is never a character: every font draws it as "missing".
-    missing = _glyph(font, "\uffff")
-    return all(_glyph(font, character) != missing for character in set(text) - {" "})
-
-
-def _glyph(font: ImageFont.FreeTypeFont, character: str) -> bytes:
-    """Return the pixels of one character in a square of its own."""
-    square = Image.new("L", (2 * COVERAGE_SIZE, 2 * COVERAGE_SIZE))
-    ImageDraw.Draw(square).text((0, 0), character, fill=255, font=font)
-    return square.tobytes()
-
-
 @functools.lru_cache(maxsize=512)
 def _resolve(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
     """Choose a font that can write the text; without one, write what ASCII can of it."""
-    if text.isascii() or _covers(_built_in(COVERAGE_SIZE), text):
-        return text, _built_in(size)
+    if text.isascii() or covers(built_in(COVERAGE_SIZE), text):
+        return text, built_in(size)
     for name in SYSTEM_FONTS:
-        probe, font = _system(name, COVERAGE_SIZE), _system(name, size)
-        if probe is not None and font is not None and _covers(probe, text):
+        probe, font = system_font(name, COVERAGE_SIZE), system_font(name, size)
+        if probe is not None and font is not None and covers(probe, text):
             return text, font
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "replace").decode()
-    return plain, _built_in(size)
+    return plain, built_in(size)
 
 
 def text_width(text: str, size: int) -> int:
@@ -89,6 +41,39 @@ def fit(text: str, size: int, width: int) -> str:
     while kept > 0 and text_width(text[:kept].rstrip() + ELLIPSIS, size) > width:
         kept -= 1
     return text[:kept].rstrip() + ELLIPSIS if kept else ""
+
+
+def wrap_lines(text: str, size: int, width: int, most: int) -> list[str]:
+    """Break a text into lines of at most ``width`` pixels, between words where it can.
+
+    What ``most`` lines cannot hold is cut off with an ellipsis. Scripts without spaces break
+    between characters.
+    """
+    lines: list[str] = []
+    rest = " ".join(text.split())
+    while rest and len(lines) < most:
+        count = _count_that_fits(rest, size, width)
+        if count == len(rest):
+            return [*lines, rest]
+        if len(lines) == most - 1:
+            return [*lines, fit(rest[: count + 1] + ELLIPSIS, size, width)]
+        space = rest.rfind(" ", 0, count + 1)
+        end = space if space > 0 else max(1, count)
+        lines.append(rest[:end])
+        rest = rest[end:].lstrip()
+    return lines
+
+
+def _count_that_fits(text: str, size: int, width: int) -> int:
+    """Return how many leading characters are at most ``width`` pixels wide."""
+    low, high = 0, min(len(text), width)  # no character is narrower than a pixel
+    while low < high:
+        middle = (low + high + 1) // 2
+        if text_width(text[:middle], size) <= width:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 @functools.lru_cache(maxsize=1024)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from trustopt.signals.durable import replace_file
-from trustopt.signals.export import write_csv, write_png
+from trustopt.signals.export import write_csv, write_png, write_table
 from trustopt.signals.table import Signals
 
 RUN = Signals(
@@ -81,3 +81,14 @@ def test_a_file_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     assert path.read_bytes() == b"new"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_table_reads_back(tmp_path: Path) -> None:
+    rows = [["input_blocks.0", 0.1 + 0.2, math.nan], ['a "b", c', 1, math.inf]]
+    write_table(tmp_path / "a.csv", ["block", "first", "second"], rows)
+
+    assert read(tmp_path / "a.csv") == [
+        ["block", "first", "second"],
+        ["input_blocks.0", "0.30000000000000004", ""],
+        ['a "b", c', "1", "inf"],
+    ]

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from trustopt.signals.text import draw_text, fit, text_width
+from trustopt.signals.text import draw_text, fit, text_width, wrap_lines
 
 
 def ink(text: str, anchor: str = "ls", x: float = 50, y: float = 30) -> np.ndarray:
@@ -42,3 +42,28 @@ def test_letters_the_built_in_font_lacks_are_not_all_the_same_box() -> None:
     assert not np.array_equal(ink("é"), ink("ü"))
     assert len(ink("é")) > 0
     assert len(ink("学習")) > 0
+
+
+def test_lines_break_between_words_and_hold_the_width() -> None:
+    text = "a  portrait of a fox,\nsoft light, in the style of old masters"
+    lines = wrap_lines(text, 16, 120, 10)
+    assert " ".join(lines) == " ".join(text.split())
+    assert all(0 < text_width(line, 16) <= 120 for line in lines)
+    assert len(lines) > 2
+    assert wrap_lines("", 16, 120, 10) == []
+    assert wrap_lines("fox", 16, 120, 10) == ["fox"]
+
+
+def test_what_lines_cannot_hold_ends_in_an_ellipsis() -> None:
+    text = "word " * 400
+    lines = wrap_lines(text, 16, 120, 3)
+    assert len(lines) == 3
+    assert lines[-1].endswith("…")
+    assert all(text_width(line, 16) <= 120 for line in lines)
+
+
+def test_words_wider_than_a_line_break_between_characters() -> None:
+    for text in ("W" * 60, "学習" * 30):
+        lines = wrap_lines(text, 16, 100, 100)
+        assert "".join(lines) == text
+        assert all(text_width(line, 16) <= 100 for line in lines)

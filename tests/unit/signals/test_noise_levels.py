@@ -3,12 +3,12 @@ import math
 import numpy as np
 import pytest
 
-from trustopt.signals.bars import plot_block_norms, plot_loss_by_timestep, timestep_profile
+from trustopt.signals.noise_levels import plot_loss_by_timestep, profiles_of, timestep_profile
 from trustopt.signals.table import Signals
 from trustopt.signals.theme import THEMES
 
 SIZE = (640, 320)
-FIRST, SECOND, THIRD = THEMES["light"].series[:3]
+FIRST, SECOND = THEMES["light"].series[:2]
 
 
 def where(picture: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
@@ -26,9 +26,9 @@ def test_profile_by_hand() -> None:
         },
     )
 
-    np.testing.assert_allclose(timestep_profile(signals, 0.25, 1.0), [2.0, nan, 5.0])
-    np.testing.assert_allclose(timestep_profile(signals, 0.0, 0.25), [9.0, nan, 9.0])
-    assert len(timestep_profile(Signals.empty("a"))) == 0
+    np.testing.assert_allclose(timestep_profile(signals, 0.25, 1.0, num_bins=3), [2.0, nan, 5.0])
+    np.testing.assert_allclose(timestep_profile(signals, 0.0, 0.25, num_bins=3), [9.0, nan, 9.0])
+    assert np.isnan(timestep_profile(Signals.empty("a"))).all()
     with pytest.raises(ValueError, match="begin < end"):
         timestep_profile(signals, 0.5, 0.5)
 
@@ -77,42 +77,49 @@ def test_profiles_must_fit_each_other() -> None:
         plot_loss_by_timestep({"a": [1.0], "b": [1.0, 2.0]})
 
 
-def test_blocks_are_as_long_as_their_norms() -> None:
-    norms = {
-        "double_blocks.0": 1.0,
-        "double_blocks.1": 2.0,
-        "single_blocks.0": 3.0,
-        "gone": math.nan,
-    }
-    picture = plot_block_norms(norms, size=SIZE)
-
-    lengths = {}
-    for color in (FIRST, SECOND):
-        widths = where(picture[60:], color).sum(axis=1)
-        rows = np.flatnonzero(widths)
-        groups = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
-        lengths[color] = [int(widths[group].max()) for group in groups]
-    assert len(lengths[FIRST]) == 2
-    assert lengths[FIRST][1] / lengths[FIRST][0] == pytest.approx(2.0, rel=0.03)
-    assert lengths[SECOND][0] / lengths[FIRST][0] == pytest.approx(3.0, rel=0.03)
-    assert not where(picture[60:], THIRD).any()
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("count", [0, 1, 57, 722])
-def test_any_number_of_blocks_is_drawn(count: int, theme: str) -> None:
-    norms = {f"output_blocks.{i}.very.long.name.of.a.layer": float(i) for i in range(count)}
-    picture = plot_block_norms(norms, size=SIZE, theme=theme)
-
-    assert picture.shape == (320, 640, 3)
-    assert where(picture, THEMES[theme].series[0]).any() == (count > 1)
-
-
 def test_constant_zero_and_empty_bins_are_drawn() -> None:
     for bins in ([], [math.nan], [0.0, 0.0], [1e-320], [-1.0, -2.0], [1e300]):
         assert plot_loss_by_timestep(bins, size=SIZE).shape == (320, 640, 3)
 
 
-def test_a_negative_norm_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"at least 0, got -1\.0 for 'a'"):
-        plot_block_norms({"a": -1.0})
+def bins(name: str, steps: int, **values: float) -> Signals:
+    columns = {"step": np.arange(1, steps + 1)}
+    filled = {f"loss_bin/{key[1:]}": np.full(steps, value) for key, value in values.items()}
+    return Signals(name, columns | filled)
+
+
+def test_a_run_is_compared_with_its_own_beginning() -> None:
+    run = bins("a", 8, b0=1.0, b9=3.0)
+    run.columns["loss_bin/0"][4:] = 0.5
+
+    first, last = profiles_of([run]).items()
+    assert (first[0], last[0]) == ("steps 1 to 2", "steps 7 to 8")
+    assert first[1][0] == 1.0
+    assert last[1][0] == 0.5
+    assert last[1][9] == 3.0
+    assert np.isnan(last[1][1:9]).all()
+    assert list(profiles_of([bins("a", 1, b0=1.0)])) == ["step 1"]
+
+
+def test_runs_are_compared_at_their_ends() -> None:
+    profiles = profiles_of([bins("a", 4, b0=1.0), bins("a", 4), bins("b", 8, b3=2.0)])
+
+    assert list(profiles) == ["a", "a (2)", "b"]
+    assert {len(profile) for profile in profiles.values()} == {10}
+    assert np.isnan(profiles["a (2)"]).all()  # keeps its place, so that the colours agree
+    assert profiles["b"][3] == 2.0
+
+
+def test_runs_without_bins_have_no_profiles() -> None:
+    assert profiles_of([bins("a", 4)]) == {}
+    assert profiles_of([Signals.empty("a"), bins("b", 4)]) == {}
+
+
+def test_more_profiles_than_colours_are_outlines() -> None:
+    count = len(THEMES["light"].series) + 1
+    picture = plot_loss_by_timestep({str(i): [1.0] for i in range(count)}, size=SIZE)
+
+    middle = picture[200]
+    hit = np.flatnonzero((middle == FIRST).all(axis=1))
+    groups = np.split(hit, np.flatnonzero(np.diff(hit) > 1) + 1)
+    assert len(groups) == 3  # a bar, and the two sides of an outline

@@ -4,7 +4,7 @@
 what belongs to them; ``buckets`` decides size and crop, ``images`` cuts the pixels, ``latents``
 and ``prompts`` encode and cache, ``order`` decides who comes when, ``batches`` puts latents and
 prompts together. ``dataset.prepare`` calls all of them once before training; ``contact_sheet``
-shows what they made of the folder.
+(with ``lettering``) shows what they made of the folder, ``caption_files`` keeps edited captions.
 """
 
 from .batches import Batch, BatchStream
@@ -13,6 +13,7 @@ from .contact_sheet import contact_sheet
 from .dataset import TrainingSet, check_image_set, plan_image_set, prepare
 from .folder import folder_stamp, scan_folder
 from .samples import FileNote, ImageSet, Sample, image_set_from_arrays
+from .share import fill_cache
 
 __all__ = [
     "Batch",
@@ -25,6 +26,7 @@ __all__ = [
     "TrainingSet",
     "check_image_set",
     "contact_sheet",
+    "fill_cache",
     "folder_stamp",
     "image_set_from_arrays",
     "plan_image_set",

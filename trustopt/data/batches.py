@@ -34,33 +34,21 @@ class Batch:
 class BatchStream:
     """Endless iterator over batches that can be saved and continued in the middle of an epoch.
 
-    With several processes each takes every ``world_size``-th batch of the same order, so that
-    together they see each picture as often as one process would.
-
     Args:
-        order: Decides the pictures; of the same seed in every process.
+        order: Decides the pictures.
         assemble: Turns pictures and a seed into a batch.
-        rank: This process, in [0, world_size).
-        world_size: Number of processes.
-
-    Raises:
-        ValueError: If the rank is out of range.
+        measure: Returns the shape ``(B, C, h, w)`` of the latents ``assemble`` would give.
     """
 
     def __init__(
         self,
         order: BatchOrder,
         assemble: Callable[[PlannedBatch], Batch],
-        *,
-        rank: int = 0,
-        world_size: int = 1,
+        measure: Callable[[PlannedBatch], torch.Size],
     ) -> None:
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
         self._order = order
         self._assemble = assemble
-        self._rank = rank
-        self._world_size = world_size
+        self._measure = measure
 
     @property
     def epoch(self) -> int:
@@ -71,8 +59,11 @@ class BatchStream:
         return self
 
     def __next__(self) -> Batch:
-        planned = [self._order.next() for _ in range(self._world_size)]
-        return self._assemble(planned[self._rank])
+        return self._assemble(self._order.next())
+
+    def pass_over(self) -> torch.Size:
+        """Leave the next batch to another process, unread, and return its latents' shape."""
+        return self._measure(self._order.next())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return everything that decides the batches to come, as CPU tensors."""

@@ -36,8 +36,12 @@ def read_caption(path: Path) -> tuple[str, str]:
     text, encoding = _decode(data)
     if encoding != "utf-8":
         remarks.append(f"not UTF-8: read as {encoding}; save it as UTF-8")
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(printable.split()), ", ".join(remarks)
+    return one_line(text), ", ".join(remarks)
+
+
+def one_line(text: str) -> str:
+    """Return a caption as training takes it: on one line, single spaces, nothing unprintable."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def with_trigger(caption: str, trigger_word: str) -> str:
@@ -46,17 +50,35 @@ def with_trigger(caption: str, trigger_word: str) -> str:
     A caption that already contains the word, whatever its case, stays as it is.
     """
     if PLACEHOLDER in caption:
-        filled = caption.replace(PLACEHOLDER, trigger_word)
-        return filled if trigger_word else ", ".join(tags(filled))
+        return fill_trigger(caption, trigger_word)
     if not trigger_word or has_trigger(caption, trigger_word):
         return caption
     return f"{trigger_word}, {caption}" if caption else trigger_word
 
 
+def fill_trigger(text: str, trigger_word: str) -> str:
+    """Return a text with the trigger word at ``[trigger]``; without a word, nothing stands there.
+
+    A text without the placeholder stays as it is.
+    """
+    if PLACEHOLDER not in text:
+        return text
+    filled = text.replace(PLACEHOLDER, trigger_word)
+    return filled if trigger_word else " ".join(", ".join(tags(filled)).split())
+
+
 def has_trigger(caption: str, trigger_word: str) -> bool:
     """Tell whether the trigger word stands in the caption as a word of its own."""
-    pattern = rf"(?<!\w){re.escape(trigger_word)}(?!\w)"
-    return re.search(pattern, caption, re.IGNORECASE) is not None
+    return _as_word(trigger_word).search(caption) is not None
+
+
+def with_class_word(caption: str, trigger_word: str, class_word: str) -> str:
+    """Return the caption with the class word wherever ``with_trigger`` has the trigger word."""
+    return _as_word(trigger_word).sub(lambda _: class_word, with_trigger(caption, trigger_word))
+
+
+def _as_word(trigger_word: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(trigger_word)}(?!\w)", re.IGNORECASE)
 
 
 def tags(caption: str) -> list[str]:

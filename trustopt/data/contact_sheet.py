@@ -4,67 +4,114 @@ import math
 from itertools import zip_longest
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from .buckets import BucketPlan, Placement, place
+from .captions import with_trigger
 from .images import UnusablePictureError, cut_mask, thumbnail
+from .lettering import Colour, draw_line, readable, shorten, wrap
 from .samples import ImageSet, Pixels, Sample
 
 MOST_TILES = 64
-"""A sheet stays a glance; the rest is counted below it."""
+"""Pictures a page: a sheet stays a glance."""
 
-BACKGROUND = (24, 24, 27)
-TEXT, QUIET_TEXT = (235, 235, 240), (150, 150, 160)
-UNTRAINED = (200, 40, 60)
+MOST_COLUMNS = 8
+WIDER = 1.4
+"""Columns over rows: a sheet is wider than high, as screens are."""
+
+SIZES = ((6, 320), (24, 256), (MOST_TILES, 192))
+"""Up to how many pictures a thumbnail has which side, pixels."""
+
+CAPTION_LINES = 4
+LONGEST = 400
+"""Characters of a caption that are looked at; four lines hold fewer."""
+
+BACKGROUND: Colour = (24, 24, 27)
+TEXT: Colour = (235, 235, 240)
+QUIET_TEXT: Colour = (160, 160, 170)
+WARNING: Colour = (245, 180, 80)
+UNTRAINED: Colour = (200, 40, 60)
 """Tint of what a mask leaves out."""
 
-MARGIN = 10
-NUM_LINES = 4  # name, two of caption, size
+MARGIN = 12
+GAP = 4
+"""Between a picture and its text, pixels."""
+
+Line = tuple[str, Colour]
 
 
-def contact_sheet(image_set: ImageSet, plan: BucketPlan | None = None, size: int = 192) -> Pixels:
-    """Draw the pictures of a set as a grid of thumbnails with name, caption and size.
+def contact_sheet(
+    image_set: ImageSet,
+    plan: BucketPlan | None = None,
+    size: int | None = None,
+    page: int = 1,
+) -> Pixels:
+    """Draw the pictures of a set as a grid of thumbnails with name, size and caption.
 
     With a plan, what is cropped away is dimmed and the bucket is named; what a mask leaves out is
-    tinted red.
+    tinted red. The captions are those trained on, the trigger word added.
 
     Args:
-        image_set: The pictures; the first 64 are drawn.
+        image_set: The pictures, 64 a page.
         plan: Their placements, made from the same set.
-        size: Side of a thumbnail in pixels, at least 32.
+        size: Side of a thumbnail in pixels, at least 32; None: the larger the fewer there are.
+        page: Which 64 are drawn, from 1.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB.
 
     Raises:
-        ValueError: If the set is empty, or ``size`` is below 32.
+        ValueError: If the set is empty, ``size`` below 32, or there is no such page.
     """
-    if size < 32:
+    if size is not None and size < 32:
         raise ValueError(f"size must be at least 32 pixels, got {size}")
     if not image_set.samples:
         raise ValueError(f"{image_set.name} holds no image to show: add images to it")
-    font = ImageFont.load_default(max(10, size // 14))
-    line = math.ceil(sum(font.getmetrics())) if isinstance(font, ImageFont.FreeTypeFont) else 12
-    samples = image_set.samples[:MOST_TILES]
-    columns = min(8, math.ceil(math.sqrt(len(samples))))
-    rows = math.ceil(len(samples) / columns)
-    step_x, step_y = size + MARGIN, size + NUM_LINES * line + MARGIN
-    sheet = Image.new("RGB", (columns * step_x + MARGIN, rows * step_y + line + MARGIN), BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    views = plan.views if plan else ()
-    for index, (sample, placed) in enumerate(zip_longest(samples, views[: len(samples)])):
-        x, y = MARGIN + index % columns * step_x, MARGIN + index // columns * step_y
-        placement = placed[0] if placed else None
-        tile = _tile(sample, placement, size)
-        sheet.paste(tile, (x + (size - tile.width) // 2, y + (size - tile.height) // 2))
-        for row, (text, colour) in enumerate(_texts(sample, placement, font, size)):
-            draw.text((x, y + size + row * line), text, fill=colour, font=font)
-    summary = _shorten(_summary(image_set), font, sheet.width - 2 * MARGIN)
-    draw.text((MARGIN, sheet.height - line - 4), summary, fill=QUIET_TEXT, font=font)
+    pages = math.ceil(len(image_set.samples) / MOST_TILES)
+    if not 1 <= page <= pages:
+        raise ValueError(f"page must be from 1 to {pages} for {image_set.name}, got {page}")
+    shown = slice((page - 1) * MOST_TILES, page * MOST_TILES)
+    samples = image_set.samples[shown]
+    views = plan.views[shown] if plan else ()
+    side = size or next(side for most, side in SIZES if len(samples) <= most)
+    font = max(10, min(15, side // 14))
+    tiles = [
+        (_tile(sample, placed, side), _facts(sample, placed), _caption(sample, image_set))
+        for sample, placed in zip_longest(samples, views, fillvalue=())
+    ]
+    return _grid(tiles, _summary(image_set, plan, page, pages), side, font)
+
+
+def _grid(
+    tiles: list[tuple[Image.Image, list[Line], Line]], summary: str, side: int, font: int
+) -> Pixels:
+    """Put pictures with their texts into rows, and a line below all."""
+    texts = [
+        [(shorten(readable(text), font, side), colour) for text, colour in facts]
+        + [(line, caption[1]) for line in wrap(readable(caption[0]), font, side, CAPTION_LINES)]
+        for _, facts, caption in tiles
+    ]
+    columns = min(MOST_COLUMNS, math.ceil(math.sqrt(WIDER * len(tiles))))
+    columns = math.ceil(len(tiles) / math.ceil(len(tiles) / columns))  # as even as the rows allow
+    line = round(1.35 * font)
+    heights = [  # of rows
+        side + GAP + max(map(len, texts[start : start + columns])) * line + 2 * MARGIN
+        for start in range(0, len(tiles), columns)
+    ]
+    size = (columns * (side + MARGIN) + MARGIN, sum(heights) + line + MARGIN)
+    sheet = Image.new("RGB", size, BACKGROUND)
+    for index, ((picture, _, _), lines) in enumerate(zip(tiles, texts, strict=True)):
+        row, column = divmod(index, columns)
+        x, foot = MARGIN + column * (side + MARGIN), MARGIN + sum(heights[:row]) + side
+        sheet.paste(picture, (x + (side - picture.width) // 2, foot - picture.height))
+        for number, (text, colour) in enumerate(lines, 1):
+            draw_line(sheet, x, foot + GAP + number * line - line // 4, text, font, colour)
+    summary = shorten(readable(summary), font, sheet.width - 2 * MARGIN)
+    draw_line(sheet, MARGIN, sheet.height - MARGIN, summary, font, QUIET_TEXT)
     return np.asarray(sheet)
 
 
-def _tile(sample: Sample, placement: Placement | None, size: int) -> Image.Image:
+def _tile(sample: Sample, views: tuple[Placement, ...], size: int) -> Image.Image:
     try:
         image = thumbnail(sample, size)
         pixels = np.asarray(image, dtype=np.float32)
@@ -75,8 +122,8 @@ def _tile(sample: Sample, placement: Placement | None, size: int) -> Image.Image
     if mask is not None:
         tint = 0.6 * (1.0 - mask[..., None])
         pixels = pixels * (1.0 - tint) + np.array(UNTRAINED, dtype=np.float32) * tint
-    if placement is not None:
-        pixels = pixels * _kept(placement, image.size)[..., None]
+    if views:
+        pixels = pixels * _kept(views[0], image.size)[..., None]
     return Image.fromarray(pixels.astype(np.uint8))
 
 
@@ -91,52 +138,39 @@ def _kept(placement: Placement, size: tuple[int, int]) -> np.ndarray:
     return kept
 
 
-def _texts(
-    sample: Sample,
-    placement: Placement | None,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    width: int,
-) -> list[tuple[str, tuple[int, int, int]]]:
+def _facts(sample: Sample, views: tuple[Placement, ...]) -> list[Line]:
+    """Return the lines above a caption: name; size, bucket and what is special."""
     size = f"{sample.width}x{sample.height}"
-    if placement is not None:
-        size += f" > {placement.bucket[0]}x{placement.bucket[1]}"
+    buckets = dict.fromkeys(view.bucket for view in views)
+    if buckets:
+        size += " > " + ", ".join(f"{width}x{height}" for width, height in buckets)
     if sample.repeats > 1:
-        size += f"  x{sample.repeats}"
+        size += f", {sample.repeats} repeats"
     if sample.is_regularisation:
-        size += "  regularisation"
-    first, rest = _break(sample.caption or "(no caption)", font, width)
-    return [
-        (_shorten(sample.name, font, width), TEXT),
-        (first, QUIET_TEXT),
-        (_shorten(rest, font, width), QUIET_TEXT),
-        (_shorten(size, font, width), TEXT),
-    ]
+        size += ", regularisation"
+    lines = [(sample.name, TEXT), (size, TEXT)]
+    if views and views[0].scale > 1.005:
+        lines.append((f"enlarged x{views[0].scale:.1f}", WARNING))
+    return lines
 
 
-def _break(
-    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
-) -> tuple[str, str]:
-    """Split a text after the words that fit on one line."""
-    words = text[:200].split(" ")
-    count = len(words)
-    while count > 1 and font.getlength(" ".join(words[:count])) > width:
-        count -= 1
-    return _shorten(" ".join(words[:count]), font, width), " ".join(words[count:])
+def _caption(sample: Sample, image_set: ImageSet) -> Line:
+    trigger_word = "" if sample.is_regularisation else image_set.trigger_word
+    trained = with_trigger(sample.caption[:LONGEST], trigger_word)
+    if sample.caption:
+        return trained, QUIET_TEXT
+    return f"no caption: {trained} alone" if trained else "no caption", WARNING
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
-
-
-def _summary(image_set: ImageSet) -> str:
-    hidden = len(image_set.samples) - MOST_TILES
+def _summary(image_set: ImageSet, plan: BucketPlan | None, page: int, pages: int) -> str:
     parts = [f"{image_set.name}: {len(image_set.samples)} images"]
-    if hidden > 0:
-        parts.append(f"{hidden} not shown")
+    if plan:
+        parts.append(f"{len(plan.buckets)} buckets")
+    missing = sum(not s.caption and not s.is_regularisation for s in image_set.samples)
+    if missing:
+        parts.append(f"{missing} without a caption")
     if image_set.skipped:
         parts.append(f"{len(image_set.skipped)} files skipped")
+    if pages > 1:
+        parts.append(f"page {page} of {pages}")
     return ", ".join(parts)

@@ -50,23 +50,13 @@ class TrainingSet:
         held_out = set(self.validation)
         return tuple(i for i in range(len(self.samples)) if i not in held_out)
 
-    def batches(
-        self,
-        batch_size: int,
-        repeats: int,
-        generator: torch.Generator,
-        *,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> BatchStream:
+    def batches(self, batch_size: int, repeats: int, generator: torch.Generator) -> BatchStream:
         """Return endless training batches.
 
         Args:
-            batch_size: Pictures a batch, for each process.
+            batch_size: Pictures a batch.
             repeats: Times each picture is seen an epoch, on top of its own repeats.
             generator: CPU generator that decides everything; its state is part of the stream's.
-            rank: This process.
-            world_size: Number of processes.
 
         Raises:
             ValueError: If there are fewer pictures than ``batch_size``.
@@ -86,7 +76,12 @@ class TrainingSet:
             picks = [Pick(training[pick.sample], pick.view) for pick in planned.picks]
             return self._assemble(picks, torch.Generator().manual_seed(planned.seed))
 
-        return BatchStream(order, assemble, rank=rank, world_size=world_size)
+        def measure(planned: PlannedBatch) -> torch.Size:
+            first = planned.picks[0]  # a batch is of one bucket
+            mean = self.latents.load(self.latent_keys[training[first.sample]][first.view]).mean
+            return torch.Size([len(planned.picks), *mean.shape])
+
+        return BatchStream(order, assemble, measure)
 
     def validation_batches(self, batch_size: int) -> Iterator[Batch]:
         """Yield the held-out pictures once, the same way every time.
@@ -185,19 +180,13 @@ def prepare(
         ValueError: If the set is empty, or no picture of it can be decoded.
     """
     _check_not_empty(image_set)
-    identity = host.identity()
-    latents = LatentCache(_part(identity, "vae"), cache_dir / "latents" if cache_dir else None)
+    latents, prompt_cache = open_caches(host, cache_dir)
     plan = plan_image_set(image_set, config, host.pixel_multiple)
     image_set, keys = _encode_pictures(image_set, plan, latents, host, progress)
     plan = plan_image_set(image_set, config, host.pixel_multiple)
-    captions = tuple(
-        _variants(sample, config, image_set.trigger_word) for sample in image_set.samples
-    )
-    prompts = None
+    captions = captions_of(image_set, config)
     if encode_captions:
-        folder = cache_dir / "prompts" if cache_dir else None
-        prompts = PromptCache(_part(identity, "text_encoders"), folder)
-        _encode_captions(captions, config, prompts, host, progress)
+        cache_prompts(texts_of(captions, config), prompt_cache, host, progress)
     return TrainingSet(
         image_set=image_set,
         config=config,
@@ -206,7 +195,7 @@ def prepare(
         validation=hold_out(image_set.samples, config.validation_fraction, seed),
         latent_keys=keys,
         latents=latents,
-        prompts=prompts,
+        prompts=prompt_cache if encode_captions else None,
     )
 
 
@@ -270,16 +259,32 @@ def _check_not_empty(image_set: ImageSet) -> None:
         )
 
 
-def _encode_captions(
-    captions: Sequence[Sequence[str]],
-    config: DataConfig,
-    prompts: PromptCache,
-    host: Host,
-    progress: Progress,
-) -> None:
+def open_caches(host: Host, folder: Path | None) -> tuple[LatentCache, PromptCache]:
+    """Return the caches of a host's latents and prompts; without a folder they are in memory."""
+    identity = host.identity()
+    return (
+        LatentCache(_part(identity, "vae"), folder / "latents" if folder else None),
+        PromptCache(_part(identity, "text_encoders"), folder / "prompts" if folder else None),
+    )
+
+
+def captions_of(image_set: ImageSet, config: DataConfig) -> tuple[tuple[str, ...], ...]:
+    """Return for each picture its caption, trigger word added, and the variants of it."""
+    return tuple(_variants(sample, config, image_set.trigger_word) for sample in image_set.samples)
+
+
+def texts_of(captions: Sequence[Sequence[str]], config: DataConfig) -> list[str]:
+    """Return every text that training may need encoded, once."""
     texts = dict.fromkeys(text for variants in captions for text in variants)
     if config.caption_dropout > 0.0:
         texts[""] = None
+    return list(texts)
+
+
+def cache_prompts(
+    texts: Sequence[str], prompts: PromptCache, host: Host, progress: Progress
+) -> None:
+    """Encode the texts that are not cached."""
     for done, text in enumerate(texts, 1):
         prompts.prepare(host.encode_prompts, text)
         progress("encoding captions", done, len(texts))

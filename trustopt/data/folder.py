@@ -2,11 +2,12 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import masks
+from .caption_files import caption_extensions, caption_files
 from .captions import read_caption
 from .images import EXTENSIONS, UnusablePictureError, inspect_picture
 from .metadata import read_metadata
@@ -39,6 +40,7 @@ class _Scan:
     samples: list[Sample] = field(default_factory=list)
     skipped: list[FileNote] = field(default_factory=list)
     notes: list[FileNote] = field(default_factory=list)
+    duplicates: list[Sample] = field(default_factory=list)
 
     def skip(self, path: Path, reason: str) -> None:
         self.skipped.append(FileNote(self.label(path), reason))
@@ -87,8 +89,7 @@ def scan_folder(
         raise ValueError(f"the folder {folder} does not exist: choose a folder of images")
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
-    extension = "." + caption_extension.strip().lstrip(".")
-    scan = _Scan(folder, tuple(dict.fromkeys((extension, ".txt", ".caption"))))
+    scan = _Scan(folder, caption_extensions(caption_extension))
     for subset in _subsets(scan, repeats):
         _scan_subset(scan, subset)
     _skip_repeated_contents(scan)
@@ -104,6 +105,7 @@ def scan_folder(
         skipped=tuple(scan.skipped),
         notes=tuple(scan.notes),
         trigger_word=trigger_word.strip(),
+        duplicates=tuple(scan.duplicates),
     )
 
 
@@ -200,10 +202,7 @@ def _scan_picture(scan: _Scan, subset: _Subset, path: Path, used_masks: set[Path
 
 
 def _find_caption(scan: _Scan, subset: _Subset, path: Path) -> str:
-    for extension in scan.caption_extensions:
-        file = path.with_name(path.stem + extension)
-        if not file.is_file():
-            continue
+    for file in caption_files(path, scan.caption_extensions):
         try:
             caption, remark = read_caption(file)
         except OSError as error:
@@ -222,21 +221,38 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not masks.is_mask(path) and path.is_file()
 
 
-def _skip_repeated_contents(scan: _Scan) -> None:
-    """Skip files with the content and caption of an earlier one; name those that differ."""
-    same_size: dict[int, list[tuple[Sample, Path]]] = {}
-    for sample in scan.samples:
+def same_content(samples: Sequence[Sample]) -> dict[str, Sample]:
+    """Return the pictures whose file has the content of an earlier one's, by name, with that one.
+
+    Only files of one size are read.
+
+    Raises:
+        OSError: If a file is gone.
+    """
+    same_size: dict[int, list[Sample]] = {}
+    for sample in samples:
         assert isinstance(sample.source, Path)
-        size = sample.source.stat().st_size
-        same_size.setdefault(size, []).append((sample, sample.source))
+        same_size.setdefault(sample.source.stat().st_size, []).append(sample)
+    found = {}
     for candidates in same_size.values():
         seen: dict[str, Sample] = {}
-        for sample, path in candidates if len(candidates) > 1 else []:
+        for sample in candidates if len(candidates) > 1 else []:
             first = seen.setdefault(sample.digest, sample)
-            if first is sample:
-                continue
-            if first.caption == sample.caption:
-                scan.samples.remove(sample)
-                scan.skip(path, f"the same image and caption as {first.name}")
-            else:
-                scan.note(path, f"the same image as {first.name}, with another caption")
+            if first is not sample:
+                found[sample.name] = first
+    return found
+
+
+def _skip_repeated_contents(scan: _Scan) -> None:
+    """Skip files with the content and caption of an earlier one; name those that differ."""
+    earlier = same_content(scan.samples)
+    for sample in [sample for sample in scan.samples if sample.name in earlier]:
+        first = earlier[sample.name]
+        assert isinstance(sample.source, Path)
+        if first.caption == sample.caption:
+            scan.samples.remove(sample)
+            scan.duplicates.append(sample)
+            scan.skip(sample.source, f"the same image and caption as {first.name}")
+        else:
+            text = f"the same image as {first.name}, with another caption"
+            scan.note(sample.source, text)

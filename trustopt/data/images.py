@@ -116,6 +116,18 @@ def thumbnail(sample: Sample, side: int) -> Image.Image:
         return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
+def file_thumbnail(path: Path, side: int) -> Image.Image:
+    """Return a picture file as RGB at most ``side`` pixels wide and high, without scanning it.
+
+    Raises:
+        UnusablePictureError: If the file cannot be decoded.
+    """
+    with _reasons_named():
+        image = to_rgb(_open(path, at_least=(side, side)))
+        image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        return image
+
+
 def cut_picture(sample: Sample, placement: Placement) -> Pixels:
     """Return a sample's pixels as its placement cuts them, ``(H, W, 3)`` uint8 RGB.
 

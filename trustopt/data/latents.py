@@ -60,6 +60,8 @@ class Outcome:
 class _Cut:
     """Pixels of one placement that wait to be encoded."""
 
+    name: str
+    """Of the picture."""
     key: str
     pixels: Pixels
     mask: NDArray[np.float32] | None
@@ -99,6 +101,9 @@ class LatentCache:
 
         Yields:
             What became of each picture, in order.
+
+        Raises:
+            ValueError: If the VAE gives something that is not finite.
         """
         work = iter(zip(samples, views, strict=True))
         with ThreadPoolExecutor(NUM_DECODERS, thread_name_prefix="trustopt-decode") as pool:
@@ -124,7 +129,7 @@ class LatentCache:
         for key, placement in zip(keys, placements, strict=True):
             if key not in cuts and not self._is_cached(key, sample):
                 pixels = cut_picture(sample, placement)
-                cuts[key] = _Cut(key, pixels, cut_mask(sample, placement))
+                cuts[key] = _Cut(sample.name, key, pixels, cut_mask(sample, placement))
         return keys, list(cuts.values())
 
     def _finish(self, encode: EncodeImages, pending: Future[_Missing]) -> Outcome:
@@ -159,6 +164,11 @@ def _encode_cut(encode: EncodeImages, cut: _Cut) -> dict[str, Tensor]:
     pixels = torch.tensor(cut.pixels).permute(2, 0, 1).unsqueeze(0).float() / 255.0
     latents = encode(pixels)
     tensors = {"mean": latents.mean[0].float(), "std": latents.std[0].float()}
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise ValueError(
+            f"the VAE gives latents that are not finite for {cut.name}: it overflows in half "
+            "precision; run it in float32 (ComfyUI: start it with --fp32-vae)"
+        )
     if cut.mask is not None:
         tensors["mask"] = torch.nn.functional.adaptive_avg_pool2d(
             torch.tensor(cut.mask).unsqueeze(0), tensors["mean"].shape[-2:]

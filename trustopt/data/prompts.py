@@ -35,10 +35,19 @@ class PromptCache:
         Args:
             encode: Turns captions into prompts; called only for what is not cached.
             caption: May be empty.
+
+        Raises:
+            ValueError: If the encoders give something that is not finite.
         """
         key = self._key(caption)
         if not self._store.shapes(key):
             [prompt] = encode([caption])
+            if not all(bool(tensor.isfinite().all()) for tensor in prompt.values()):
+                raise ValueError(
+                    f"the text encoders give values that are not finite for {caption!r}: they "
+                    "overflow in half precision; run them in bf16 or float32 (ComfyUI: start it "
+                    "with --fp32-text-enc)"
+                )
             self._store.save(key, prompt, {"caption": caption, "format": FORMAT})
 
     def load(self, caption: str) -> Prompt:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .captions import PLACEHOLDER, has_trigger
+from .captions import PLACEHOLDER, has_trigger, with_class_word
 
 Pixels = NDArray[np.uint8]
 """``(H, W, 3)`` RGB, ``(H, W, 4)`` RGBA or, for masks, ``(H, W)``."""
@@ -74,6 +74,8 @@ class ImageSet:
     notes: tuple[FileNote, ...] = ()
     """Files that are trained on after a conversion or a guess."""
     trigger_word: str = ""
+    duplicates: tuple[Sample, ...] = ()
+    """Pictures left out because an earlier one has their content and caption."""
 
     def fingerprint(self) -> str:
         """Return a hash that changes with any picture, caption, mask, repeat or trigger word.
@@ -106,6 +108,35 @@ class ImageSet:
             skipped=self.skipped + other.skipped,
             notes=self.notes + other.notes,
         )
+
+    def preserving(self, class_word: str) -> "ImageSet":
+        """Return this set plus a copy of each picture that calls its subject by the class word.
+
+        The copies are regularisation pictures: what the class word alone means to the base model,
+        it goes on meaning ("differential output preservation"). A set with copies stays as it is.
+
+        Raises:
+            ValueError: If the set has no trigger word, which is what the class word stands for.
+        """
+        if not self.trigger_word:
+            raise ValueError(
+                f"class_word {class_word!r} needs a trigger word to stand for, and {self.name} has "
+                "none: set one where the images are loaded, or leave class_word empty"
+            )
+        suffix = f" as {class_word}"
+        if any(sample.name.endswith(suffix) for sample in self.samples):
+            return self
+        copies = tuple(
+            replace(
+                sample,
+                name=sample.name + suffix,
+                caption=with_class_word(sample.caption, self.trigger_word, class_word),
+                is_regularisation=True,
+            )
+            for sample in self.samples
+            if not sample.is_regularisation
+        )
+        return replace(self, samples=self.samples + copies)
 
     def report(self) -> str:
         """Return what the folder held, what was skipped and why, and help for captions."""

@@ -5,10 +5,12 @@ from trustopt.config import DataConfig
 from trustopt.data.captions import (
     caption_variants,
     drop_tags,
+    fill_trigger,
     has_trigger,
     read_caption,
     shuffle_tags,
     tags,
+    with_class_word,
     with_trigger,
 )
 
@@ -104,3 +106,32 @@ def test_any_bytes_are_read(tmp_path):
     assert "ABC" in text
     assert "\x07" not in text
     assert "not UTF-8" in remark
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "expected"),
+    [
+        ("a photo of [trigger] in snow", "sks", "a photo of sks in snow"),
+        ("a photo of [trigger] in snow", "", "a photo of in snow"),
+        ("[trigger], in snow", "", "in snow"),
+        ("[trigger]", "", ""),
+        ("snow,  rain", "sks", "snow,  rain"),  # not put in front, unlike a caption's
+    ],
+)
+def test_a_prompt_has_the_trigger_word_where_it_says_so(text, word, expected) -> None:
+    assert fill_trigger(text, word) == expected
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("zxq cat on a sofa", "cat on a sofa"),
+        ("a photo of ZXQ CAT", "a photo of cat"),
+        ("a [trigger] asleep", "a cat asleep"),
+        ("on a sofa", "cat, on a sofa"),
+        ("", "cat"),
+        ("zxq cats", "cat, zxq cats"),  # another word: the trigger word was put in front
+    ],
+)
+def test_the_class_word_takes_the_trigger_words_place(caption, expected):
+    assert with_class_word(caption, "zxq cat", "cat") == expected

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trustopt.data.folder import folder_stamp, scan_folder
+from trustopt.data.folder import folder_stamp, same_content, scan_folder
 
 
 def names(image_set):
@@ -156,6 +156,10 @@ def test_the_same_content_is_trained_once_unless_captions_differ(tmp_path, draw)
     assert names(image_set) == ["a", "c"]
     assert reasons(image_set.skipped) == {"b.png": "the same image and caption as a"}
     assert reasons(image_set.notes) == {"c.png": "the same image as a, with another caption"}
+    assert [sample.name for sample in image_set.duplicates] == ["b"]
+    everything = (*image_set.samples, *image_set.duplicates)
+    earlier = {name: first.name for name, first in same_content(everything).items()}
+    assert earlier == {"b": "a", "c": "a"}
 
 
 def test_captions_in_other_encodings_are_read_and_named(tmp_path, draw):

@@ -7,6 +7,7 @@ from trustopt.data.images import (
     UnusablePictureError,
     cut_mask,
     cut_picture,
+    file_thumbnail,
     inspect_picture,
     to_rgb,
 )
@@ -186,6 +187,22 @@ def test_a_file_replaced_after_the_scan_is_named(tmp_path, draw):
 
     with pytest.raises(UnusablePictureError, match="changed since the folder was read"):
         cut_picture(sample_of(path, (100, 200)), place((100, 200), (64, 64)))
+
+
+def test_a_thumbnail_is_whole_upright_and_no_larger_than_asked(tmp_path, draw):
+    large = draw(tmp_path / "large.jpg", (640, 320))
+    shown = file_thumbnail(large, 64)
+    assert (shown.size, shown.mode) == ((64, 32), "RGB")
+    whole = Image.open(large).resize((64, 32), Image.Resampling.LANCZOS)
+    assert np.abs(np.asarray(shown, float) - np.asarray(whole, float)).mean() < 3
+
+    assert file_thumbnail(draw(tmp_path / "small.png", (20, 10), mode="P"), 64).size == (20, 10)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = draw(tmp_path / "turned.jpg", (640, 320), exif=exif)
+    assert file_thumbnail(turned, 64).size == (32, 64)
+    with pytest.raises(UnusablePictureError, match="damaged or cut off"):
+        file_thumbnail(tmp_path / "absent.png", 64)
 
 
 def test_postscript_is_never_run(tmp_path):

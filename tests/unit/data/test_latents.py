@@ -132,3 +132,14 @@ def test_errors_of_the_encoder_pass_through(host, sample):
 
     with pytest.raises(RuntimeError, match="out of memory"):
         list(cache_of(host).prepare(fail, [sample], [[place(SIZE, SIZE)]]))
+
+
+def test_a_vae_that_overflows_is_named_and_nothing_is_kept(host, sample, tmp_path):
+    def overflow(pixels):
+        latents = host.encode_images(pixels)
+        return replace(latents, mean=latents.mean * float("inf"))
+
+    cache = cache_of(host, tmp_path / "cache")
+    with pytest.raises(ValueError, match=r"^the VAE gives latents that are not finite for a: "):
+        list(cache.prepare(overflow, [sample], [[place(SIZE, SIZE)]]))
+    assert not list((tmp_path / "cache").glob("*"))

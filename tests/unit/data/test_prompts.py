@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from trustopt.data.prompts import PromptCache
@@ -34,3 +35,13 @@ def test_memory_serves_without_a_folder(host):
 
     assert host.encoded_captions == ["a cat"]
     assert set(cache.load("a cat")) == {"context", "pooled"}
+
+
+def test_text_encoders_that_overflow_are_named_and_nothing_is_kept(host, tmp_path):
+    def overflow(captions):
+        [prompt] = host.encode_prompts(captions)
+        return [{**prompt, "pooled": prompt["pooled"] * float("nan")}]
+
+    with pytest.raises(ValueError, match=r"^the text encoders give values .* for 'a cat': "):
+        PromptCache(host.identity(), tmp_path).prepare(overflow, "a cat")
+    assert not list(tmp_path.glob("*"))

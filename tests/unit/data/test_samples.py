@@ -129,3 +129,23 @@ def test_regularisation_pictures_are_marked_and_counted():
     assert [s.is_regularisation for s in both.samples] == [False, True, True]
     assert len({s.name for s in both.samples}) == 3
     assert "1 images, 2 regularisation images" in both.report()
+
+
+def test_a_class_word_adds_a_regularisation_copy_of_each_picture():
+    images = image_set_from_arrays(
+        [np.zeros((8, 8, 3), np.uint8), np.ones((8, 8, 3), np.uint8)],
+        ["zxq cat asleep", "on a sofa"],
+        trigger_word="zxq cat",
+    )
+    kept = images.preserving("cat")
+
+    assert [(s.caption, s.is_regularisation) for s in kept.samples] == [
+        ("zxq cat asleep", False),
+        ("on a sofa", False),
+        ("cat asleep", True),
+        ("cat, on a sofa", True),
+    ]
+    assert kept.preserving("cat") is kept
+    assert [s.digest for s in kept.samples[2:]] == [s.digest for s in images.samples]
+    with pytest.raises(ValueError, match="class_word 'cat' needs a trigger word"):
+        image_set_from_arrays([np.zeros((8, 8, 3), np.uint8)]).preserving("cat")

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 Algorithm = Literal["lora", "locon", "loha", "lokr", "dora", "oft", "rslora"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Timesteps = Literal["auto", "uniform", "sigmoid", "logit-normal", "shifted", "flux-shift"]
 Targets = Literal["default", "attention", "attention+mlp", "all-linear", "all-linear+conv", "full"]
 
@@ -196,6 +195,9 @@ class DataConfig:
     """Share of the images kept out of training for the validation loss."""
     regularisation_weight: float = 1.0
     """Loss weight of regularisation pictures; 1 counts them like the others."""
+    class_word: str = ""
+    """What the trigger word is one of ("woman"): every second batch then shows the pictures under
+    this word, and keeps what the base model makes of it; empty is off."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_resolutions", tuple(self.extra_resolutions))  # from JSON
@@ -238,7 +240,6 @@ class JobConfig:
     """Times each picture is seen an epoch, on top of the folder's own repeats."""
     max_grad_norm: float = 1.0
     """L2 bound on the whole gradient; 0 does not clip."""
-    precision: Precision = "auto"
     checkpointing: Literal["auto", "on", "off"] = "auto"
     save_dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Precision of the LoRA file; ``auto``: fp32 for a model that runs in fp32, else fp16."""

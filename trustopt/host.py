@@ -16,6 +16,9 @@ from torch import Tensor, device, dtype, nn
 Family = Literal["sdxl", "flux"]
 """Model families with a layer table, key table and presets."""
 
+PIXEL_MULTIPLES: Mapping[Family, int] = {"sdxl": 8, "flux": 16}
+"""What a picture's sides must be multiples of: FLUX takes 2 x 2 patches of latents."""
+
 Prediction = Literal["eps", "v", "flow"]
 """What the network's raw output is: the noise, the velocity of DDPM, or ``noise - latents``."""
 
@@ -114,7 +117,7 @@ class Host(Protocol):
     pixels_per_latent: int
     """8 for every VAE of the two families."""
     pixel_multiple: int
-    """Picture sides must be multiples of this: 8 for SDXL, 16 for FLUX (2 x 2 patches)."""
+    """Picture sides must be multiples of this: ``PIXEL_MULTIPLES``."""
     device: device
     dtype: dtype
     """Compute dtype of the base model's activations."""

@@ -2,10 +2,11 @@
 
 Reading order: ``values`` (what a plan holds), ``presets`` (the JSON tables), ``train_plan``
 (``make_plan``), ``resolve`` (the optimizer's say), ``report``,
-``advice`` and ``wording`` (what the user reads).
+``advice``, ``wording`` and ``phrases`` (what the user reads, in which language).
 """
 
 from .advice import caption_help, image_set_warnings, overfit_help
+from .phrases import ENGLISH, Phrase, Table, say
 from .presets import Preset, PresetRow, load_preset, load_presets
 from .report import lora_file_bytes, toast_text
 from .resolve import ResolvedPlan, SchedulePolicy, resolve_for_optimizer
@@ -14,15 +15,18 @@ from .train_plan import TrainPlan, make_plan, num_epochs, steps_per_epoch
 from .values import FAMILIES, PURPOSES, SCHEDULERS, VALUES, Rule, check_value
 
 __all__ = [
+    "ENGLISH",
     "FAMILIES",
     "PURPOSES",
     "SCHEDULERS",
     "VALUES",
+    "Phrase",
     "Preset",
     "PresetRow",
     "ResolvedPlan",
     "Rule",
     "SchedulePolicy",
+    "Table",
     "TrainPlan",
     "caption_help",
     "check_value",
@@ -35,6 +39,7 @@ __all__ = [
     "overfit_help",
     "preset_tables",
     "resolve_for_optimizer",
+    "say",
     "steps_per_epoch",
     "toast_text",
 ]

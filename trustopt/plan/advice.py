@@ -1,5 +1,7 @@
 """What the user should know about an image set, captions and overfitting."""
 
+from .phrases import Phrase
+
 FEW_IMAGES = 5
 """Fewer are warned about."""
 
@@ -28,23 +30,50 @@ def image_set_warnings(
         num_small: Images smaller than the training resolution.
         duplicates: Images that repeat another one's content.
     """
-    curate = "Leave out the odd ones" if purpose == "style" else "Curate to the best 30-60"
+    curate = (
+        Phrase("Leave out the odd ones")
+        if purpose == "style"
+        else Phrase("Curate to the best 30-60")
+    )
     warnings = {
-        f"Few images ({num_images}): they burn in early. Add different views, or compare "
-        "early checkpoints": 0 < num_images < FEW_IMAGES,
-        f"{num_images} images, more than {MANY_IMAGES}. {curate}": num_images > MANY_IMAGES,
-        f"Without a caption: {missing_captions} of {num_images} images": missing_captions > 0,
-        f"Without the trigger word: {missing_trigger} of {num_images} captions": (
-            missing_trigger > 0
-        ),
+        Phrase(
+            "Few images ({number}): they burn in early. Add different views, or compare early "
+            "checkpoints",
+            number=num_images,
+        ): 0 < num_images < FEW_IMAGES,
+        Phrase(
+            "{images} images, more than {many}. {advice}",
+            images=num_images,
+            many=MANY_IMAGES,
+            advice=curate,
+        ): num_images > MANY_IMAGES,
+        Phrase(
+            "Without a caption: {number} of {images} images",
+            number=missing_captions,
+            images=num_images,
+        ): missing_captions > 0,
+        Phrase(
+            "Without the trigger word: {number} of {images} captions",
+            number=missing_trigger,
+            images=num_images,
+        ): missing_trigger > 0,
         caption_help(purpose): missing_captions > 0 or missing_trigger > 0,
-        f"{num_sizes} image sizes: each image trains in the aspect-ratio bucket nearest "
-        "to it, with its edges cropped": num_sizes > 1,
-        f"Smaller than the training resolution: {num_small} of {num_images} images. Use bigger "
-        "ones, or lower the resolution": num_small > 0,
-        f"Duplicates: {duplicates} of {num_images} images. Remove them, or they weigh double": (
-            duplicates > 0
-        ),
+        Phrase(
+            "{number} image sizes: each image trains in the aspect-ratio bucket nearest to it, "
+            "with its edges cropped",
+            number=num_sizes,
+        ): num_sizes > 1,
+        Phrase(
+            "Smaller than the training resolution: {number} of {images} images. Use bigger ones, "
+            "or lower the resolution",
+            number=num_small,
+            images=num_images,
+        ): num_small > 0,
+        Phrase(
+            "Duplicates: {number} of {images} images. Remove them, or they weigh double",
+            number=duplicates,
+            images=num_images,
+        ): duplicates > 0,
     }
     return tuple(text for text, applies in warnings.items() if applies)
 
@@ -52,17 +81,17 @@ def image_set_warnings(
 def caption_help(purpose: str = "character") -> str:
     """Return how to caption for a purpose, in a few sentences."""
     if purpose == "character":
-        return (
+        return Phrase(
             "Put one rare trigger word in every caption, then a few short facts of identity. "
             "Leave out scene and style, which should stay free, and most clothes and "
             "expressions, which get locked in"
         )
     if purpose == "style":
-        return (
+        return Phrase(
             "Put one rare trigger word in every caption, then describe what the picture shows, "
             "not how it is drawn: what no caption names is learned as the style"
         )
-    return (
+    return Phrase(
         "Put one rare trigger word in every caption, then describe what varies from picture to "
         "picture: what no caption names is learned with the trigger word"
     )

@@ -1,5 +1,8 @@
 """The message shown when a preset is applied."""
 
+from collections.abc import Callable
+
+from .phrases import ENGLISH, Phrase, Table, say
 from .resolve import ResolvedPlan
 from .train_plan import TrainPlan
 from .wording import duration, scientific, short
@@ -28,6 +31,8 @@ def toast_text(
     *,
     file_bytes: int | None = None,
     seconds_per_step: float | None = None,
+    processes: int = 1,
+    table: Table = ENGLISH,
 ) -> str:
     """Return the message shown when a preset is applied, several lines; ``*`` marks the user's.
 
@@ -36,34 +41,92 @@ def toast_text(
         resolved: What the optimizer makes of it; None shows the plan as it is.
         file_bytes: Estimated size of the LoRA file.
         seconds_per_step: Measured time of a step.
+        processes: Processes that train side by side, each with the plan's batches.
+        table: Of the user's language.
     """
     run = resolved or plan
-
-    def mark(*names: str) -> str:
-        return "" if plan.overridden.isdisjoint(names) else " *"
-
-    images_per_step = plan.batch_size * plan.accumulation
-    per_image = short(run.steps / plan.num_images)
-    warmup = f"{run.warmup_steps} steps" if run.warmup_steps else "none"
-    lines = [
-        f"Preset {plan.preset} ({plan.label}) applied for {plan.num_images} images "
-        f"({plan.family.upper()} {plan.purpose}):",
-        f"• {run.steps} steps{mark('steps')} ({per_image} steps per image)",
-        f"• LR: {scientific(run.lr)}{mark('lr')} ({run.scheduler} scheduler{mark('scheduler')})",
-        f"• Rank/Alpha: {plan.rank}{mark('rank')}/{plan.alpha:g}{mark('alpha')}",
-        f"• Repeats: {plan.repeats}{mark('repeats')}, Epochs: {run.epochs}{mark('epochs')}, "
-        f"Warmup: {warmup}{mark('warmup_steps')}",
-    ]
-    if images_per_step > 1:
-        lines.append(
-            f"• Batch: {plan.batch_size}{mark('batch_size')} x accumulation "
-            f"{plan.accumulation}{mark('accumulation')}: each image is seen "
-            f"{short(run.steps * images_per_step / plan.num_images)} times"
-        )
+    figures = _figures(plan, run, processes)
     if file_bytes is not None:
-        lines.append(f"• File: about {short(file_bytes / 1e6)} MB")
+        figures.append(Phrase("File: about {size} MB", size=short(file_bytes / 1e6)))
     if seconds_per_step is not None:
-        lines.append(f"• Time: about {duration(run.steps * seconds_per_step)}")
-    lines += [f"• {note}" for note in (resolved.notes if resolved else ())]
-    lines += [f"⚠ {warning}" for warning in plan.warnings]
-    return "\n".join([*lines, "* set by you"] if plan.overridden else lines)
+        figures.append(Phrase("Time: about {time}", time=duration(run.steps * seconds_per_step)))
+    figures += resolved.notes if resolved else ()
+    lines = [
+        say(_title(plan), table),
+        *(f"• {say(figure, table)}" for figure in figures),
+        *(f"⚠ {say(warning, table)}" for warning in plan.warnings),
+    ]
+    return "\n".join([*lines, say(Phrase("* set by you"), table)] if plan.overridden else lines)
+
+
+def _title(plan: TrainPlan) -> str:
+    return Phrase(
+        "Preset {preset} ({label}) applied for {images} images ({family} {purpose}):",
+        preset=plan.preset,
+        label=plan.label,
+        images=plan.num_images,
+        family=plan.family.upper(),
+        purpose=plan.purpose,
+    )
+
+
+def _figures(plan: TrainPlan, run: ResolvedPlan | TrainPlan, processes: int) -> list[str]:
+    """Return what the plan comes to, a line each."""
+
+    def mark(name: str) -> str:
+        return " *" if name in plan.overridden else ""
+
+    warmup = Phrase("{steps} steps", steps=run.warmup_steps) if run.warmup_steps else Phrase("none")
+    lines: list[str] = [
+        Phrase(
+            "{steps} steps{mark} ({per_image} steps per image)",
+            steps=run.steps,
+            mark=mark("steps"),
+            per_image=short(run.steps / plan.num_images),
+        ),
+        Phrase(
+            "LR: {lr} ({scheduler} scheduler{mark})",
+            lr=scientific(run.lr) + mark("lr"),
+            scheduler=run.scheduler,
+            mark=mark("scheduler"),
+        ),
+        Phrase(
+            "Rank/Alpha: {rank}/{alpha}",
+            rank=f"{plan.rank}{mark('rank')}",
+            alpha=f"{plan.alpha:g}{mark('alpha')}",
+        ),
+        Phrase(
+            "Repeats: {repeats}, Epochs: {epochs}, Warmup: {warmup}{mark}",
+            repeats=f"{plan.repeats}{mark('repeats')}",
+            epochs=f"{run.epochs * processes}{mark('epochs')}",
+            warmup=warmup,
+            mark=mark("warmup_steps"),
+        ),
+    ]
+    if plan.batch_size * plan.accumulation * processes > 1:
+        lines.append(_batch(plan, run, processes, mark))
+    return lines
+
+
+def _batch(
+    plan: TrainPlan, run: ResolvedPlan | TrainPlan, processes: int, mark: Callable[[str], str]
+) -> str:
+    """Return how many pictures a step takes, and how often each comes round."""
+    images = plan.batch_size * plan.accumulation * processes
+    values = {
+        "batch_size": f"{plan.batch_size}{mark('batch_size')}",
+        "accumulation": f"{plan.accumulation}{mark('accumulation')}",
+        "times": short(run.steps * images / plan.num_images),
+    }
+    if processes == 1:
+        return Phrase(
+            "Batch: {batch_size} x accumulation {accumulation}: each image is seen {times} times",
+            **values,
+        )
+    return Phrase(
+        "Batch: {batch_size} x accumulation {accumulation} x {processes} processes, "
+        "{images} images a step: each image is seen {times} times",
+        **values,
+        processes=processes,
+        images=images,
+    )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from .phrases import Phrase
 from .train_plan import TrainPlan, num_epochs, steps_per_epoch
 from .values import check_choice, check_keys, check_value
 from .wording import scientific, shown
@@ -101,9 +102,12 @@ def resolve_for_optimizer(
     if lr is None:
         lr = change.lr(lr_factor, suggested_lr, lr_range)
     elif lr != plan.lr:
-        change.notes.append(
-            f"lr {scientific(lr)}, set on the optimizer, replaces the plan's {scientific(plan.lr)}"
+        note = Phrase(
+            "lr {lr}, set on the optimizer, replaces the plan's {planned}",
+            lr=scientific(lr),
+            planned=scientific(plan.lr),
         )
+        change.notes.append(note)
     per_epoch = steps_per_epoch(plan.num_samples, plan.repeats, plan.batch_size, plan.accumulation)
     return ResolvedPlan(
         optimizer=optimizer,
@@ -127,49 +131,66 @@ class _Changes:
     def steps(self, factor: float) -> int:
         wanted = max(1, round(self.plan.steps * factor))
         by_user = not self.plan.overridden.isdisjoint({"steps", "epochs"})
-        reason = f"x{factor:g}, as {self.optimizer} moves less early on"
-        return self._settle("steps", self.plan.steps, wanted, by_user, reason)
+        reason = Phrase(
+            "x{factor}, as {optimizer} moves less early on",
+            factor=f"{factor:g}",
+            optimizer=self.optimizer,
+        )
+        return self._settle(Phrase("steps"), self.plan.steps, wanted, by_user, reason)
 
     def scheduler(self, policy: SchedulePolicy) -> str:
         wanted = self.plan.scheduler if policy == "planned" else "constant"
         by_user = "scheduler" in self.plan.overridden
-        return self._settle(
-            "scheduler", self.plan.scheduler, wanted, by_user, self._schedule_reason(policy)
-        )
+        reason = self._schedule_reason(policy)
+        return self._settle(Phrase("scheduler"), self.plan.scheduler, wanted, by_user, reason)
 
     def warmup_steps(self, policy: SchedulePolicy, steps: int) -> int:
         by_user = "warmup_steps" in self.plan.overridden
         if policy == "planned":  # follows the steps silently, as it does in the plan
             return self.plan.warmup_steps if by_user else round(steps * self.plan.warmup_fraction)
-        return self._settle(
-            "warm-up", self.plan.warmup_steps, 0, by_user, self._schedule_reason(policy)
-        )
+        reason = self._schedule_reason(policy)
+        return self._settle(Phrase("warm-up"), self.plan.warmup_steps, 0, by_user, reason)
 
     def lr(
         self, factor: float, suggested: float | None, lr_range: tuple[float, float] | None
     ) -> float:
         planned = self.plan.lr
         wanted = planned * factor if suggested is None else suggested
-        reason = f"x{factor:g}" if suggested is None else f"where {self.optimizer} starts"
+        reason: str = f"x{factor:g}"
+        if suggested is not None:
+            reason = Phrase("where {optimizer} starts", optimizer=self.optimizer)
         if lr_range is not None:
             low, high = lr_range
             wanted = min(max(wanted, low), high)
-            bounds = f"{scientific(low)} to {scientific(high)}"
-            reason += f", within its author's {bounds} for {self.plan.purpose}"
-        return self._settle("lr", planned, wanted, "lr" in self.plan.overridden, reason)
+            reason = Phrase(
+                "{reason}, within its author's {low} to {high} for {purpose}",
+                reason=reason,
+                low=scientific(low),
+                high=scientific(high),
+                purpose=self.plan.purpose,
+            )
+        return self._settle(Phrase("lr"), planned, wanted, "lr" in self.plan.overridden, reason)
 
     def _schedule_reason(self, policy: SchedulePolicy) -> str:
         if policy == "constant_only":
-            return f"{self.optimizer}'s author forbids schedules by step"
-        return f"{self.optimizer} regulates itself"
+            return Phrase(
+                "{optimizer}'s author forbids schedules by step", optimizer=self.optimizer
+            )
+        return Phrase("{optimizer} regulates itself", optimizer=self.optimizer)
 
     def _settle(self, name: str, planned: Any, wanted: Any, by_user: bool, reason: str) -> Any:
         """Return the value that runs: the user's own, else the one wanted; note a difference."""
         if wanted == planned:
             return planned
-        before, after = shown(name, planned), shown(name, wanted)
+        texts = {
+            "name": name,
+            "before": shown(name, planned),
+            "after": shown(name, wanted),
+            "reason": reason,
+        }
         if by_user:
-            self.notes.append(f"{name} stays at your {before}; alone it is {after} ({reason})")
+            note = Phrase("{name} stays at your {before}; alone it is {after} ({reason})", **texts)
+            self.notes.append(note)
             return planned
-        self.notes.append(f"{name} {after} instead of {before} ({reason})")
+        self.notes.append(Phrase("{name} {after} instead of {before} ({reason})", **texts))
         return wanted

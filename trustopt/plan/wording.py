@@ -2,15 +2,19 @@
 
 from typing import Any
 
+from .phrases import Phrase
+
 
 def duration(seconds: float) -> str:
     """Return a time span to read: ``1 h 23 min``, ``56 min``, ``3 min 20 s``, ``45 s``."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
+        return Phrase("{hours} h {minutes} min", hours=minutes // 60, minutes=minutes % 60)
     if minutes >= 10:
-        return f"{minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+        return Phrase("{minutes} min", minutes=minutes)
+    if minutes:
+        return Phrase("{minutes} min {seconds} s", minutes=minutes, seconds=rest)
+    return Phrase("{seconds} s", seconds=rest)
 
 
 def scientific(value: float) -> str:

@@ -88,7 +88,16 @@ def activation_bytes(
         # Backward comes to a block when everything behind it is gone.
         kept += unit.inputs
         recomputed = max(recomputed, kept + RECOMPUTED * unit.everything * unit.is_block)
-    return round(plain), round(min(plain, recomputed))
+    copies = _half_weight_bytes(adapters, work)
+    return round(plain + copies), round(min(plain, recomputed) + copies)
+
+
+def _half_weight_bytes(adapters: AdapterSet, work: Workload) -> int:
+    """Return what the adapters' copies in half precision take; see ``adapters/half_weights.py``."""
+    if work.itemsize >= 4:
+        return 0
+    fast = [name for name, layer in adapters.items() if is_fast(layer)]
+    return work.itemsize * sum(t.numel() for name in fast for t in adapters.tensors(name).values())
 
 
 def token_counts(layers: Iterable[str], family: Family, latent_area: int) -> dict[str, int]:
@@ -159,10 +168,8 @@ def _kept_for_adapter(
     name: str, adapters: AdapterSet, shape: LayerShape, rows: int, work: Workload
 ) -> float:
     fast = is_fast(adapters[name])
-    # PEFT's own forward keeps a float32 copy of the input; the fast one half-precision weights.
+    # PEFT's own forward keeps a float32 copy of the input.
     kept = ADAPTED_INPUT * rows * shape.in_features * (work.itemsize if fast else 4)
-    if fast and work.itemsize < 4:
-        kept += work.itemsize * sum(t.numel() for t in adapters.tensors(name).values())
     if _MODULATION.search(name):
         tokens = _stream_tokens(name, work.latent_area // 4, TEXT_TOKENS["flux"])
         kept += MODULATED * work.batch * tokens * shape.out_features * work.itemsize

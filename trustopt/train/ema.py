@@ -25,6 +25,12 @@ class ExponentialAverage:
         self.averages = [p.detach().clone() for p in parameters]
 
     @torch.no_grad()
+    def restart(self, parameters: Iterable[Tensor]) -> None:
+        """Forget the past and start from what the parameters are now."""
+        self.updates = 0
+        torch._foreach_copy_(self.averages, [p.detach() for p in parameters])
+
+    @torch.no_grad()
     def update(self, parameters: Iterable[Tensor]) -> None:
         """Move the average towards the parameters; same order and shapes as at the start."""
         self.updates += 1

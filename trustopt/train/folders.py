@@ -125,7 +125,11 @@ def saved_steps(state: Path) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's text so that a crash leaves the old or the new one, never a part."""
+    """Replace a file's text so that a crash leaves the old or the new one, never a part.
+
+    Raises:
+        OSError: If it cannot be written; the first line says what to do.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8") as file:
@@ -133,6 +137,12 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{path} cannot be written ({error.strerror or error}): free disk space, or choose "
+            "another output folder",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -3,14 +3,18 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
+from traceback import clear_frames
 from typing import Any
+
+import torch
 
 from ..config import JobConfig
 from ..optim import resolve_options
 from ..signals import Recorder
+from ..signals.table import BIN_PREFIX, NUM_BINS
 from .checkpoint import save_state
 from .folders import RunFolder
 from .hooks import Hooks
@@ -34,6 +38,8 @@ class Keeper:
     validation: Validation | None
     saved_step: int
     """Step of the newest state on disk."""
+    sampled_step: int | None = None
+    """Step of the newest sample pictures."""
     stop_seen: bool = False
 
     def on_step(self, report: StepReport) -> None:
@@ -50,9 +56,7 @@ class Keeper:
             **loss_by_level(report),
             **{f"opt/{name}": value for name, value in report.signals.items()},
         }
-        if self.validation is not None and is_due(report.step, job.validate_every, job.steps):
-            with saved_weights(self.run):
-                values["val/loss"] = self.validation.loss(self.run)
+        values["val/loss"] = due_validation(self.run, self.validation)
         self.recorder.record(report.step, values)
         wishes = self.hooks.wishes()
         if is_due(report.step, job.save_every) or "save" in wishes:
@@ -81,9 +85,24 @@ class Keeper:
             raise StopTraining("the optimizer's should_stop")
 
     def sample(self) -> None:
-        """Let the face make its pictures with the weights that would be saved now."""
-        with saved_weights(self.run):
-            self.hooks.on_sample(self.run)
+        """Let the face make its pictures with the weights that would be saved now, once a step.
+
+        What goes wrong there is told and does not end training; an interrupt does.
+        """
+        run = self.run
+        if run.step == self.sampled_step:
+            return
+        self.sampled_step = run.step
+        try:
+            with saved_weights(run):
+                self.hooks.on_sample(run)
+        except Exception as error:  # noqa: BLE001  (out of memory, a full disk, another pack's node)
+            self.recorder.event("samples failed", run.step)
+            self.hooks.on_report(
+                f"step {run.step}: the sample pictures failed ({first_line(error)}); training "
+                "goes on"
+            )
+            self.hooks.on_sample_failed(run.step, error)
 
     def save(self) -> None:
         """Save a state unless this step's is on disk already.
@@ -117,30 +136,33 @@ class Keeper:
     def copy(self) -> None:
         """Write the LoRA so far beside the final one, named after its step; none removes it."""
         path = self.folder.lora.with_stem(f"{self.folder.lora.stem}_step{self.run.step}")
-        self.writer.save(path)
+        path = self.writer.save(path, existing="number")  # another run may have that very name
         self.hooks.on_copied(self.run.step, path)
 
     def keep_after_error(self, error: BaseException) -> None:
         """Save what was trained while ``error`` is under way; never hides it."""
         if self.run.step == 0:
             return
+        if isinstance(error, torch.OutOfMemoryError):
+            clear_frames(error.__traceback__)  # they hold the step's tensors, and saving takes some
+        step, lora, kind = self.run.step, self.folder.lora, type(error).__name__
+        if self._tried(self.save, f"the steps since step {self.saved_step} are lost to resume"):
+            log.warning("training ended at step %d (%s): resume goes on from there", step, kind)
+        if self._tried(lambda: self.writer.save(lora), f"{lora} was not written"):
+            log.warning("the LoRA so far is %s", lora)
+        ending = {"status": "interrupted", "step": step, "error": kind, "time": time.time()}
+        self._tried(
+            lambda: self.folder.write_json("result.json", ending), "result.json was not written"
+        )
+
+    def _tried(self, save: Callable[[], object], otherwise: str) -> bool:
+        """Return whether saving worked; what went wrong is logged."""
         try:
-            self.save()
-            self.writer.save(self.folder.lora)
-        except OSError as failure:
-            log.error("what was trained since step %d is lost: %s", self.saved_step, failure)
-            return
-        kind = type(error).__name__
-        log.warning(
-            "training ended at step %d (%s); the LoRA so far is %s, and resume goes on from there",
-            self.run.step,
-            kind,
-            self.folder.lora,
-        )
-        self.folder.write_json(
-            "result.json",
-            {"status": "interrupted", "step": self.run.step, "error": kind, "time": time.time()},
-        )
+            save()
+        except Exception as failure:  # noqa: BLE001  (the first error is the one to be raised)
+            log.error("%s: %s", otherwise, getattr(failure, "strerror", None) or failure)
+            return False
+        return True
 
 
 def loss_by_level(report: StepReport) -> dict[str, float]:
@@ -150,8 +172,22 @@ def loss_by_level(report: StepReport) -> dict[str, float]:
     """
     tenths: dict[int, list[float]] = defaultdict(list)
     for level, loss in zip(report.levels, report.sample_losses, strict=True):
-        tenths[min(int(level * 10), 9)].append(loss)
-    return {f"loss_bin/{tenth}": fmean(losses) for tenth, losses in sorted(tenths.items())}
+        tenths[min(int(level * NUM_BINS), NUM_BINS - 1)].append(loss)
+    return {f"{BIN_PREFIX}{tenth}": fmean(losses) for tenth, losses in sorted(tenths.items())}
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's kind and the first line of its message."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def due_validation(run: Run, validation: Validation | None) -> float | None:
+    """Return the validation loss if one is due after this step; all processes call it at once."""
+    job = run.job
+    if validation is None or not is_due(run.step, job.validate_every, job.steps):
+        return None
+    return validation.loss(run)
 
 
 def trainer_options(job: JobConfig) -> dict[str, Any]:

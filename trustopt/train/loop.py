@@ -19,15 +19,14 @@ from ..diffusion import Draw, Objective
 from ..host import Conditioning, Host
 from ..optim import LevelNormaliser, optimizer_signals, step_optimizer
 from .ema import ExponentialAverage
+from .loss_scale import LossScale
+from .ranks import Ranks
+from .ranks import StopTraining as StopTraining  # what ``on_step`` raises
 from .schedule import lr_factor
 
 
 class NonFiniteError(RuntimeError):
     """The loss or gradient stayed non-finite for ``JobConfig.max_bad_steps`` steps in a row."""
-
-
-class StopTraining(Exception):  # noqa: N818  (a request, not an error)
-    """Raised by ``on_step`` to end training now and keep what was trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class StepReport:
     step: int
     """Optimizer steps done, this one included."""
     loss: float
-    """Mean weighted loss of the whole step, all micro-batches."""
+    """Mean weighted loss of the whole step: all micro-batches, of all processes."""
     level_free_loss: float
     """The same with each sample's noise level divided out (``LevelNormaliser``)."""
     grad_norm: float
@@ -68,13 +67,19 @@ class Run:
     batches: BatchStream
     generator: torch.Generator
     """The run's only randomness after setup: batch order, latents, levels, noise, dropout."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes that train; one unless a launcher started several."""
     ema: ExponentialAverage | None = None
     normaliser: LevelNormaliser = field(default_factory=LevelNormaliser)
+    loss_scale: LossScale = field(init=False)
     hears_level_free: bool = False
     """Whether the optimizer is told the loss with the noise levels divided out."""
     step: int = 0
     skipped: int = 0
     bad_in_a_row: int = 0
+
+    def __post_init__(self) -> None:
+        self.loss_scale = LossScale(self.host.dtype)
 
     def position(self) -> dict[str, Any]:
         """Return where the run stands in its data and randomness, as plain values and tensors."""
@@ -113,7 +118,8 @@ def train(run: Run, on_step: Callable[[StepReport], None]) -> None:
             raise
         finally:
             run.optimizer.zero_grad(set_to_none=True)
-        on_step(report)
+        with run.ranks.together():
+            on_step(report)
         if run.bad_in_a_row >= run.job.max_bad_steps:
             raise NonFiniteError(
                 f"loss or gradient was not finite {run.bad_in_a_row} steps in a row up to step "
@@ -124,52 +130,133 @@ def train(run: Run, on_step: Callable[[StepReport], None]) -> None:
 
 def train_step(run: Run) -> StepReport:
     """Take one optimizer step: accumulate gradients over micro-batches, clip, update."""
-    job, started = run.job, time.perf_counter()
+    started = time.perf_counter()
     lr = set_learning_rate(run)
-
-    levels, sample_losses, weighted_losses = [], [], []
-    for _ in range(job.accumulation):
-        batch = next(run.batches)
-        draw = run.objective.draw(batch.latents, run.generator)
-        weights = run.objective.weights(draw) * batch.loss_weights
-        with run.adapters.dropout(run.generator):
-            losses = denoising_losses(run, batch, draw)
-            weighted = losses * weights.to(losses.device)
-            (weighted.mean() / job.accumulation).backward()
-        levels.append(draw.level)
-        sample_losses.append(losses.detach())
-        weighted_losses.append(weighted.detach())
-
-    grad_norm = clip_gradients(run)
-    # The step's one wait for the device: everything the host must know before it may update.
-    norm, *values = torch.cat([grad_norm.view(1), *weighted_losses, *sample_losses]).tolist()
-    weighted_values, sample_values = values[: len(values) // 2], values[len(values) // 2 :]
-    mean_loss = sum(weighted_values) / len(weighted_values)
-    level_free = run.normaliser(torch.tensor(weighted_values), torch.cat(levels))
-    finite = math.isfinite(mean_loss) and math.isfinite(norm)
-    if finite:
-        # The optimizer hears of the whole step, all micro-batches: Emo's emotion is made of it.
-        step_optimizer(run.optimizer, level_free if run.hears_level_free else mean_loss)
+    found = gradients(run)
+    level_free = run.normaliser(torch.tensor(found.weighted_losses), found.levels)
+    if found.finite:
+        # The optimizer hears of the whole step, all processes' micro-batches: Emo's emotion is
+        # made of it.
+        step_optimizer(run.optimizer, level_free if run.hears_level_free else found.loss)
         run.adapters.clamp_norms()
         if run.ema is not None:
             run.ema.update(run.adapters.parameters())
+        run.loss_scale.note_good_step()
 
     run.step += 1
-    run.skipped += not finite
-    run.bad_in_a_row = 0 if finite else run.bad_in_a_row + 1
+    run.skipped += not found.finite
+    run.bad_in_a_row = 0 if found.finite else run.bad_in_a_row + 1
     return StepReport(
         step=run.step,
-        loss=mean_loss,
+        loss=found.loss,
         level_free_loss=level_free,
-        grad_norm=norm,
+        grad_norm=found.norm,
         lr=lr,
         epoch=run.batches.epoch,
         seconds=time.perf_counter() - started,
-        skipped=not finite,
-        signals=optimizer_signals(run.optimizer) if finite else {},
-        levels=torch.cat(levels).tolist(),
-        sample_losses=sample_values,
+        skipped=not found.finite,
+        signals=optimizer_signals(run.optimizer) if found.finite else {},
+        levels=found.levels.tolist(),
+        sample_losses=found.sample_losses,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradients:
+    """What the passes of one step found; the gradients themselves are with the parameters."""
+
+    levels: Tensor
+    """Noise level of each sample of the step."""
+    weighted_losses: list[float]
+    """Loss of each sample, times its weight."""
+    sample_losses: list[float]
+    """The same without weights."""
+    norm: float
+    """L2 norm of the whole gradient before clipping."""
+
+    @property
+    def loss(self) -> float:
+        """Mean weighted loss."""
+        return sum(self.weighted_losses) / len(self.weighted_losses)
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss and gradient are."""
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
+
+
+def gradients(run: Run) -> Gradients:
+    """Leave the clipped gradient of one step with the parameters.
+
+    Where the base model runs in fp16 and the gradient overflows, the same step is taken again with
+    a lower loss scale, down to none: then it was not the scale's fault.
+    """
+    scale = run.loss_scale.value
+    before = run.position() if run.loss_scale.active else {}
+    while True:
+        found = accumulated(run)
+        if found.finite or not math.isfinite(found.loss) or not run.loss_scale.lower():
+            break
+        run.optimizer.zero_grad(set_to_none=True)
+        run.go_to(before)
+    if not found.finite:
+        run.loss_scale.value = scale
+    return found
+
+
+def accumulated(run: Run) -> Gradients:
+    """Run the step's micro-batches forward and backward, and clip.
+
+    Each is run by the process whose turn it is; all draw what all need, in one order.
+    """
+    passes = run.job.accumulation * run.ranks.size
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    with run.ranks.together():
+        for turn in range(passes):
+            mine = run.ranks.takes(turn)
+            parts.append(micro_batch(run, passes) if mine else passed_over(run))
+    levels, weighted_losses, sample_losses = (torch.cat(part) for part in zip(*parts, strict=True))
+    run.ranks.add_up(run.adapters.parameters(), weighted_losses, sample_losses)
+
+    run.loss_scale.unscale(run.adapters.parameters())
+    grad_norm = clip_gradients(run)
+    # The step's one wait for the device: everything the host must know before it may update.
+    norm, *values = torch.cat([grad_norm.view(1), weighted_losses, sample_losses]).tolist()
+    return Gradients(
+        levels=levels,
+        weighted_losses=values[: len(values) // 2],
+        sample_losses=values[len(values) // 2 :],
+        norm=norm,
+    )
+
+
+def micro_batch(run: Run, passes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Run one batch forward and backward.
+
+    Args:
+        run: Its adapters' gradients grow by the batch's share of the step's, in the loss scale.
+        passes: Batches of the step, whose mean loss is trained.
+
+    Returns:
+        Noise levels, losses times their weights, and losses without, each ``(B,)``.
+    """
+    batch = next(run.batches)
+    draw = run.objective.draw(batch.latents, run.generator)
+    weights = run.objective.weights(draw) * batch.loss_weights
+    with run.adapters.dropout(run.generator), run.adapters.in_dtype(run.host.dtype):
+        losses = denoising_losses(run, batch, draw)
+        weighted = losses * weights.to(losses.device)
+        (weighted.mean() / (passes / run.loss_scale.value)).backward()
+    return draw.level, weighted.detach(), losses.detach()
+
+
+def passed_over(run: Run) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw what another process draws for its batch; its losses are zero here."""
+    latents_shape = run.batches.pass_over()
+    levels = run.objective.pass_over(latents_shape, run.generator)
+    with run.adapters.dropout(run.generator):
+        nothing = torch.zeros(len(levels), device=run.host.device)
+    return levels, nothing, nothing
 
 
 def denoising_losses(run: Run, batch: Batch, draw: Draw) -> Tensor:

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 
 from ..adapters import SaveReport, TrainingRecord, build_metadata, save_lora, self_check
+from ..adapters.files import Existing
+from ..config import JobConfig
 from ..data import TrainingSet
+from ..host import Host
 from ..optim import averaged_weights
 from .loop import Run
 
@@ -30,20 +33,20 @@ class LoraWriter:
     private: bool = False
     """Leave out captions, folder names and the workflow."""
 
-    def save(self, path: Path) -> None:
-        """Write the LoRA as it is now, replacing this run's earlier one.
+    def save(self, path: Path, *, existing: Existing = "replace") -> Path:
+        """Write the LoRA as it is now and return where; by default over this run's earlier one.
 
         Raises:
             OSError: If it cannot be written; an earlier file stays.
         """
         with saved_weights(self.run):
-            save_lora(
+            return save_lora(
                 path,
                 self.run.adapters.patches(),
                 family=self.run.host.family,
                 metadata=build_metadata(self._record(), private=self.private),
                 dtype=self.dtype,
-                existing="replace",
+                existing=existing,
             )
 
     def save_checked(self, path: Path) -> SaveReport:
@@ -59,11 +62,8 @@ class LoraWriter:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the file: the job's, or by the base model (float32 stays float32)."""
-        chosen = self.run.job.save_dtype
-        if chosen == "auto":
-            chosen = "fp32" if self.run.host.dtype == torch.float32 else "fp16"
-        return DTYPES[chosen]
+        """Dtype of the file."""
+        return file_dtype(self.run.job, self.run.host)
 
     def _record(self) -> TrainingRecord:
         run, dataset = self.run, self.dataset
@@ -77,6 +77,7 @@ class LoraWriter:
             prediction=run.host.prediction,
             zero_terminal_snr=run.objective.zero_terminal_snr,
             checkpointing=self.checkpointing,
+            processes=run.ranks.size,
             steps=run.step,
             epoch=run.batches.epoch,
             num_images=pictures,
@@ -88,6 +89,14 @@ class LoraWriter:
             trigger=dataset.image_set.trigger_word,
             **self.notes,
         )
+
+
+def file_dtype(job: JobConfig, host: Host) -> torch.dtype:
+    """Return a LoRA file's dtype: the job's, or by the base model (float32 stays float32)."""
+    chosen = job.save_dtype
+    if chosen == "auto":
+        chosen = "fp32" if host.dtype == torch.float32 else "fp16"
+    return DTYPES[chosen]
 
 
 def tag_counts(dataset: TrainingSet) -> dict[str, int]:

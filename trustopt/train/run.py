@@ -1,10 +1,9 @@
 """One whole job: check, encode, build, resume, train, save, re-read. Start at ``run_job``."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Literal
 
 import torch
 
@@ -17,67 +16,24 @@ from ..adapters import (
     read_lora,
     select_layers,
 )
-from ..config import JobConfig
-from ..data import ImageSet, TrainingSet, check_image_set, prepare
+from ..data import TrainingSet, check_image_set, fill_cache, prepare
 from ..data.dataset import plan_image_set
 from ..diffusion import Objective
-from ..host import Host
 from ..optim import build_optimizer
-from ..signals import Recorder, Signals
-from .checkpoint import load_latest
+from ..signals import Recorder
+from .checkpoint import check_same, load_latest
+from .disk import check_space
 from .effect import save_and_try
 from .ema import ExponentialAverage
-from .folders import Folders, RunFolder, find_run, new_run
-from .hooks import Hooks
+from .folders import RunFolder, find_run, new_run
+from .job import Job, RunResult, describe, fingerprint_of
 from .keeper import Keeper, trainer_options
+from .lock import claimed
 from .loop import Run, StepReport, StopTraining, train
 from .lora_file import LoraWriter
 from .peak import PeakMeter
 from .preflight import MemoryPlan, plan_memory
 from .validation import Validation
-
-
-@dataclass(kw_only=True)
-class Job:
-    """A job with everything it needs around it."""
-
-    config: JobConfig
-    host: Host
-    images: ImageSet
-    folders: Folders
-    hooks: Hooks = field(default_factory=Hooks)
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    """More for the LoRA's metadata: fields of ``TrainingRecord`` such as plan and workflow."""
-    private: bool = False
-    """Leave captions, folder names and the workflow out of the LoRA's metadata."""
-    start_from: Path | None = None
-    """A LoRA file to go on from, with its algorithm, layers and ranks; a new run all the same."""
-    resume: bool = False
-    """Go on with the newest run of this name, if one has a saved state."""
-    anyway: bool = False
-    """Resume although model or data differ from the saved run's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """What a run leaves behind."""
-
-    status: Literal["finished", "stopped", "faulty"]
-    """``faulty``: the file is there, but ``report`` says what is wrong with it."""
-    lora: Path
-    """The saved file."""
-    report: SaveReport
-    """What re-reading the file showed."""
-    folder: RunFolder
-    signals: Signals
-    steps: int
-    skipped: int
-    """Steps left out because loss or gradient was not finite."""
-    seconds: float
-    memory: MemoryPlan
-    """What was planned before step 1."""
-    grown: int | None
-    """Bytes the steps really added on the device, at most; ``memory.growth`` is the estimate."""
 
 
 @torch.inference_mode(False)  # ComfyUI runs nodes in inference mode, whose tensors cannot train
@@ -91,56 +47,38 @@ def run_job(job: Job) -> RunResult:
     """
     started = time.perf_counter()
     adapters = check(job)
-    memory = plan_memory(job.config, job.host, adapters, largest_area(job))
-    job.hooks.on_report(memory.report())
-    dataset = prepare(
-        job.images,
-        job.config.data,
-        job.host,
-        cache_dir=job.folders.cache,
-        seed=job.config.seed,
-        progress=job.hooks.on_stage,
-        # Text encoders that learn give another prompt at every step.
-        encode_captions=not any(is_text_encoder(name) for name in adapters),
-    )
-    job.hooks.on_report(dataset.report(job.config.batch_size))
-    run = build_run(job, dataset, adapters)
-    fingerprint = fingerprint_of(job)
-    folder = open_folder(job, run, fingerprint)
-    writer = LoraWriter(
-        run=run,
-        dataset=dataset,
-        checkpointing=memory.checkpointing,
-        notes=job.notes,
-        private=job.private,
-    )
-    meter = PeakMeter(job.host.device)
-    with open_recorder(folder, run.step) as recorder:
-        keeper = Keeper(
-            run=run,
-            hooks=job.hooks,
-            folder=folder,
-            writer=writer,
-            recorder=recorder,
-            fingerprint=fingerprint,
-            validation=validation_of(job, dataset),
-            saved_step=run.step,
-        )
-        status, report = train_in_session(keeper, memory, meter)
+    with ExitStack() as claims:
+        old = find_run(job.folders, job.config.name) if job.resume else None
+        if old is not None:
+            claims.enter_context(claimed(old.path))
+            check_same(old.state, fingerprint_of(job), anyway=job.anyway)
+        memory = plan(job, adapters, old)
+        dataset = encode(job, adapters)
+        run = build_run(job, dataset, adapters)
+        folder = old or new_run(job.folders, job.config.name)
+        if old is None:
+            claims.enter_context(claimed(folder.path))
+        begin(job, run, folder, resumed=old is not None)
+        job.ranks.from_first(lambda: "" if old is None else str(old.state))
+        meter = PeakMeter(job.host.device)
+        with open_recorder(folder, run.step) as recorder:
+            keeper = keeper_of(job, run, dataset, folder, recorder, memory)
+            status, report = train_in_session(keeper, memory, meter)
+            signals = recorder.signals()
         job.hooks.on_report(memory.compared_with(meter.grown))
         result = RunResult(
             status=status if report.ok else "faulty",
             lora=folder.lora,
             report=report,
             folder=folder,
-            signals=recorder.signals(),
+            signals=signals,
             steps=run.step,
             skipped=run.skipped,
             seconds=time.perf_counter() - started,
             memory=memory,
             grown=meter.grown,
         )
-    folder.write_json("result.json", describe(result))
+        folder.write_json("result.json", describe(result))
     return result
 
 
@@ -151,6 +89,8 @@ def check(job: Job) -> AdapterSet:
         ValueError: The first line says what was given, what is allowed and how to mend it.
     """
     config = job.config
+    if config.data.class_word:
+        job.images = job.images.preserving(config.data.class_word)
     job.folders.check_writable()
     Objective(config.objective, prediction=job.host.prediction, sigmas=job.host.sigmas)
     check_image_set(
@@ -189,10 +129,44 @@ def first_adapters(job: Job) -> AdapterSet:
     return adapters
 
 
+def plan(job: Job, adapters: AdapterSet, old: RunFolder | None = None) -> MemoryPlan:
+    """Plan memory and disk, and say so; nothing is encoded yet.
+
+    Args:
+        job: The job.
+        adapters: What it trains.
+        old: The run that is resumed, if one is.
+
+    Raises:
+        ValueError: If either cannot be enough.
+    """
+    memory = plan_memory(job.config, job.host, adapters, largest_area(job))
+    job.hooks.on_report(memory.report())
+    check_space(job, adapters, memory, None if old is None else old.state)
+    return memory
+
+
 def largest_area(job: Job) -> int:
     """Return the pixels of the largest bucket; no picture is read."""
     plan = plan_image_set(job.images, job.config.data, job.host.pixel_multiple)
     return max(width * height for width, height in plan.buckets)
+
+
+def encode(job: Job, adapters: AdapterSet) -> TrainingSet:
+    """Encode what no earlier run has encoded, and say what is trained on."""
+    settings = {
+        "cache_dir": job.folders.cache,
+        "progress": job.hooks.on_stage,
+        # Text encoders that learn give another prompt at every step.
+        "encode_captions": not any(is_text_encoder(name) for name in adapters),
+    }
+    if job.ranks.size > 1 and job.folders.cache is not None:
+        with job.ranks.together():
+            fill_cache(job.images, job.config.data, job.host, takes=job.ranks.takes, **settings)
+    dataset = prepare(job.images, job.config.data, job.host, seed=job.config.seed, **settings)
+    job.hooks.on_encoded()
+    job.hooks.on_report(dataset.report(job.config.batch_size))
+    return dataset
 
 
 def build_run(job: Job, dataset: TrainingSet, adapters: AdapterSet) -> Run:
@@ -214,6 +188,7 @@ def build_run(job: Job, dataset: TrainingSet, adapters: AdapterSet) -> Run:
         objective=Objective(config.objective, prediction=host.prediction, sigmas=host.sigmas),
         batches=dataset.batches(config.batch_size, config.repeats, order),
         generator=generator,
+        ranks=job.ranks,
         hears_level_free=trainer_options(config).get("loss_signal") == "timestep-normalised",
         ema=ExponentialAverage(adapters.parameters(), config.ema_decay)
         if config.ema_decay
@@ -221,31 +196,19 @@ def build_run(job: Job, dataset: TrainingSet, adapters: AdapterSet) -> Run:
     )
 
 
-def fingerprint_of(job: Job) -> dict[str, Any]:
-    """Return what must be the same for a resume: model, adapter, optimizer, data, seed."""
-    config = job.config
-    return {
-        "model": dict(job.host.identity()),
-        "data": {"images": job.images.fingerprint(), **asdict(config.data)},
-        "adapter": asdict(config.adapter),
-        "optimizer": config.optimizer.name,
-        "seed": config.seed,
-        "batch": [config.batch_size, config.accumulation, config.repeats],
-    }
-
-
-def open_folder(job: Job, run: Run, fingerprint: Mapping[str, Any]) -> RunFolder:
-    """Return the run's folder: the one resumed, its state loaded, or a new one."""
-    folder = find_run(job.folders, job.config.name) if job.resume else None
-    if folder is not None:
-        step = load_latest(run, folder.state, fingerprint, anyway=job.anyway)
-        job.hooks.on_report(f"resuming {folder.path.name} after step {step}")
-    else:
-        folder = new_run(job.folders, job.config.name)
-        if job.resume:
-            job.hooks.on_report(f"no saved state of {job.config.name}: starting a new run")
+def begin(job: Job, run: Run, folder: RunFolder, *, resumed: bool) -> None:
+    """Bring a resumed run to its newest saved state, and write down what was asked."""
+    fingerprint, say = fingerprint_of(job), job.hooks.on_report
+    if resumed:
+        saved = load_latest(run, folder.state, fingerprint, anyway=job.anyway)
+        say(f"resuming {folder.path.name} after step {saved.step}")
+        if saved.changed:
+            say("going on although " + "; ".join(saved.changed))
+        if saved.step >= run.job.steps:
+            say(f"all {run.job.steps} steps are done already: raise steps to train it further")
+    elif job.resume:
+        say(f"no saved state of {job.config.name}: starting a new run")
     folder.write_json("job.json", {**job.config.to_dict(), "fingerprint": fingerprint})
-    return folder
 
 
 def open_recorder(folder: RunFolder, step: int) -> Recorder:
@@ -253,6 +216,34 @@ def open_recorder(folder: RunFolder, step: int) -> Recorder:
     if step:
         return Recorder.resume(folder.signals, step)
     return Recorder(folder.signals)
+
+
+def keeper_of(
+    job: Job,
+    run: Run,
+    dataset: TrainingSet,
+    folder: RunFolder,
+    recorder: Recorder,
+    memory: MemoryPlan,
+) -> Keeper:
+    """Return what keeps the run on disk."""
+    writer = LoraWriter(
+        run=run,
+        dataset=dataset,
+        checkpointing=memory.checkpointing,
+        notes=job.notes,
+        private=job.private,
+    )
+    return Keeper(
+        run=run,
+        hooks=job.hooks,
+        folder=folder,
+        writer=writer,
+        recorder=recorder,
+        fingerprint=fingerprint_of(job),
+        validation=validation_of(job, dataset),
+        saved_step=run.step,
+    )
 
 
 def validation_of(job: Job, dataset: TrainingSet) -> Validation | None:
@@ -280,32 +271,19 @@ def train_in_session(
         run.adapters.layers, checkpointing=memory.checkpointing, reserve=memory.reserve
     ):
         hooks.on_start(run, keeper.folder.path)
-        keeper.sample()
-        meter.resume()
         try:
-            train(run, on_step)
-        except StopTraining:
-            status = "stopped"
+            if run.step == 0:
+                keeper.sample()
+            meter.resume()
+            try:
+                train(run, on_step)
+            except StopTraining:
+                status = "stopped"
+            meter.pause()
+            keeper.save()
+            keeper.sample()
+            report = save_and_try(keeper.writer, keeper.folder.lora)
         except BaseException as error:
             keeper.keep_after_error(error)
             raise
-        meter.pause()
-        keeper.save()
-        keeper.sample()
-        report = save_and_try(keeper.writer, keeper.folder.lora)
     return status, report
-
-
-def describe(result: RunResult) -> dict[str, Any]:
-    """Return ``result.json``'s content."""
-    return {
-        "status": result.status,
-        "step": result.steps,
-        "skipped": result.skipped,
-        "seconds": round(result.seconds, 3),
-        "lora": result.lora.name,
-        "check": result.report.summary(),
-        "memory": {**result.memory.to_dict(), "grown": result.grown},
-        "sshs_model_hash": result.report.model_hash,
-        "time": time.time(),
-    }

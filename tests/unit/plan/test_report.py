@@ -13,6 +13,16 @@ from trustopt.plan import (
 from trustopt.plan.wording import duration, scientific
 
 
+def test_several_processes_show_the_global_batch() -> None:
+    plan = make_plan(75, family="sdxl", overrides={"batch_size": 2, "steps": 750, "epochs": 20})
+    text = toast_text(plan, processes=4)
+    seen = (
+        "• Batch: 2 * x accumulation 1 x 4 processes, 8 images a step: each image is seen 80 times"
+    )
+    assert seen in text
+    assert "Epochs: 80 *" in text
+
+
 def test_toast_of_the_documents_example():
     # The document's example with its own table's figures: 25 images, preset B.
     plan = make_plan(25, family="flux")

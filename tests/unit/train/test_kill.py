@@ -1,60 +1,90 @@
-"""Kill -9 at random steps, then resume: nothing differs from a run that was left alone."""
+"""Kill -9 at random moments, then resume: nothing differs from a run that was left alone."""
 
+import multiprocessing
+import os
 import random
-import subprocess
-import sys
+import time
 from pathlib import Path
+
+import pytest
+from killed import JOBS, SAVE_EVERY, train
 
 from trustopt.signals import load_signals
 
-SCRIPT = Path(__file__).parent / "toy.py"
-ROOT = Path(__file__).parents[3]
-STEPS = 40
+HERE = Path(__file__).parent
+IMPORTED = (
+    "killed",
+    "peft",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "diffusers.models.unets.unet_2d_condition",
+    "transformers.models.clip.modeling_clip",
+)
+"""What a job imports in the end."""
 
 
-def start(folder: Path, optimizer: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(folder), str(STEPS), optimizer],
-        cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin"},
-        stdout=subprocess.PIPE,
-        text=True,
+@pytest.fixture(scope="module")
+def processes():
+    """Start processes in no time: a server that has imported everything forks each."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system cannot fork")
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(HERE), str(HERE.parents[2]), os.environ.get("PYTHONPATH", "")]
     )
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(IMPORTED))
+    return context
 
 
-def run_until_killed(folder: Path, optimizer: str, kill_after: int | None) -> list[int]:
-    """Run the script; kill it as soon as it reports a step beyond ``kill_after`` more."""
-    process = start(folder, optimizer)
-    steps: list[int] = []
-    for line in process.stdout:
-        steps.append(int(line))
-        if kill_after is not None and len(steps) >= kill_after:
-            process.kill()
-    process.wait()
-    assert process.returncode == (0 if kill_after is None else -9)
-    return steps
+def run_until_killed(processes, kind: str, folder: Path, steps: int, delay: float) -> list[int]:
+    """Train in another process and kill it soon after it tells so many steps; return those."""
+    hears, tells = processes.Pipe(duplex=False)
+    process = processes.Process(target=train, args=(kind, folder, tells.send))
+    process.start()
+    tells.close()
+    told: list[int] = []
+    try:
+        while len(told) < steps:
+            told.append(hears.recv())
+    except EOFError:
+        pass  # it came to its end
+    else:
+        time.sleep(delay)  # to be in the middle of something
+        process.kill()
+    process.join()
+    assert process.exitcode in (0, -9)
+    return told
 
 
-def test_kill_and_resume_is_bit_identical(tmp_path) -> None:
-    optimizer = "emonavi"  # its loss averages are the state most easily lost
-    chance = random.Random(optimizer)
-    run_until_killed(tmp_path / "straight", optimizer, None)
-
-    lost = []
-    last = 0
-    for _ in range(3):
-        steps = run_until_killed(tmp_path / "killed", optimizer, chance.randint(4, 11))
-        lost.append(last + 1 - steps[0])
-        last = steps[-1]
-    rest = run_until_killed(tmp_path / "killed", optimizer, None)
-
-    # A state is saved every 3 steps; the process may have gone one further than it told us.
-    assert all(gone <= 3 for gone in [*lost, last + 1 - rest[0]])
+@pytest.mark.parametrize(
+    ("kind", "kills"),
+    [("everything", 12), ("autotrustgo", 4), ("fp16", 4), ("text encoders", 3)],
+)
+def test_kill_and_resume_is_bit_identical(tmp_path, processes, kind, kills) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
+    train(kind, straight, lambda step: None)
+    last = JOBS[kind](straight).config.steps
+
+    chance = random.Random(kind)
+    done, lost = 0, []
+    for number in range(kills):
+        # Without a saved state there is nothing to go on from: the first one lives longer.
+        steps = chance.randint(1, 6) if number else SAVE_EVERY + 1
+        told = run_until_killed(processes, kind, killed, steps, chance.uniform(0.0, 0.03))
+        if not told:  # the one before had gone to the very end without telling
+            break
+        lost.append(done + 1 - told[0])
+        done = told[-1]
+        if done == last:
+            break
+    rest = run_until_killed(processes, kind, killed, 10**9, 0.0)
+
+    # The process may have gone one step further than it told.
+    assert all(gone <= SAVE_EVERY for gone in [*lost, *(done + 1 - step for step in rest[:1])])
     name = Path("loras") / "toy.safetensors"
     assert (straight / name).read_bytes() == (killed / name).read_bytes()
     assert [p.name for p in (killed / "loras").iterdir()] == ["toy.safetensors"]
     one = load_signals(straight / "runs" / "toy" / "signals.jsonl")
     two = load_signals(killed / "runs" / "toy" / "signals.jsonl")
-    assert one.steps.tolist() == two.steps.tolist() == list(range(1, STEPS + 1))
-    assert one.series("loss").tolist() == two.series("loss").tolist()
+    assert one.steps.tolist() == two.steps.tolist() == list(range(1, last + 1))
+    for series in ("loss", "grad_norm", "lr", "val/loss"):
+        assert str(one.series(series).tolist()) == str(two.series(series).tolist()), series

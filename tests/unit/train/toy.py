@@ -1,10 +1,6 @@
-"""A host of forty weights and pictures of two colours: the engine's tests in milliseconds.
-
-Also a script, ``python toy.py FOLDER STEPS OPTIMIZER``: one job to its end, killed on the way.
-"""
+"""A host of forty weights and pictures of two colours: the engine's tests in milliseconds."""
 
 import contextlib
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +9,9 @@ from torch import nn
 
 from trustopt.config import AdapterConfig, DataConfig, JobConfig, OptimizerConfig
 from trustopt.data import image_set_from_arrays
-from trustopt.host import HostMemory, LatentDistribution, LayerShape
+from trustopt.host import Conditioning, HostMemory, LatentDistribution, LayerShape
 from trustopt.train.folders import Folders
-from trustopt.train.hooks import Hooks
-from trustopt.train.run import Job, run_job
+from trustopt.train.run import Job
 
 UP, DOWN = "double_blocks.0.img_mlp.0", "double_blocks.0.img_mlp.2"
 
@@ -104,6 +99,21 @@ class ToyHost:
         return output * float("inf") if call in self.overflow else output
 
 
+class HalfToyHost(ToyHost):
+    """The same, computing in fp16."""
+
+    dtype = torch.float16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network.half()
+
+    def denoise(self, noised, sigma, conditioning):
+        prompts = [{"context": p["context"].half()} for p in conditioning.prompts]
+        half = Conditioning(prompts=prompts, geometry=conditioning.geometry)
+        return super().denoise(noised.half(), sigma.half(), half)
+
+
 def images(count: int = 5):
     """Two-coloured pictures, each different."""
     arrays = []
@@ -136,23 +146,3 @@ def job(folder: Path, *, host: ToyHost | None = None, num_images: int = 5, **set
     if hooks is not None:
         made.hooks = hooks
     return made
-
-
-def main(folder: str, steps: str, optimizer: str) -> None:
-    """Run one job, telling each step on its way."""
-    torch.set_num_threads(1)
-    run_job(
-        job(
-            Path(folder),
-            steps=int(steps),
-            save_every=3,
-            resume=True,
-            ema_decay=0.9,
-            optimizer=OptimizerConfig(name=optimizer),
-            hooks=Hooks(on_step=lambda report, recorder: print(report.step, flush=True)),
-        )
-    )
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

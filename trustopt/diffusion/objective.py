@@ -92,17 +92,25 @@ class Objective:
             latents: Clean latents ``(B, C, h, w)`` float32 in the network's scale.
             generator: The run's CPU generator, the only source of randomness here.
         """
+        level, noise, seen_noise = self._draw_noise(latents.shape, generator)
+        return self.noised_at(latents, level, noise, seen_noise=seen_noise)
+
+    def pass_over(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """Draw what ``draw`` would for latents of a shape, and return the levels ``(B,)`` alone."""
+        return self._draw_noise(shape, generator)[0]
+
+    def _draw_noise(
+        self, shape: torch.Size, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return levels ``(B,)``, the noise that is the target's, and that which is seen."""
         config = self.config
-        count = len(latents)
         if config.stratified:
-            u = self.stratified.draw(count, generator)
+            u = self.stratified.draw(shape[0], generator)
         else:
-            u = uniform(count, generator)
-        level = self.level_of(
-            u, image_tokens=latents.shape[2] * latents.shape[3] // PIXELS_PER_TOKEN
-        )
+            u = uniform(shape[0], generator)
+        level = self.level_of(u, image_tokens=shape[2] * shape[3] // PIXELS_PER_TOKEN)
         noise = draw_noise(
-            latents.shape,
+            shape,
             generator,
             offset=config.noise_offset,
             pyramid_levels=config.pyramid_levels,
@@ -111,9 +119,9 @@ class Objective:
         seen_noise = noise
         if config.input_perturbation:
             # Ning et al. 2023, arXiv:2301.11706: the input is disturbed, the target is not.
-            extra = torch.randn(latents.shape, generator=generator)
+            extra = torch.randn(shape, generator=generator)
             seen_noise = noise + config.input_perturbation * extra
-        return self.noised_at(latents, level, noise, seen_noise=seen_noise)
+        return level, noise, seen_noise
 
     def noised_at(
         self, latents: Tensor, level: Tensor, noise: Tensor, *, seen_noise: Tensor | None = None

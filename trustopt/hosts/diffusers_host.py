@@ -42,8 +42,8 @@ class DiffusersHost:
         model_name: File or display name of the base model.
         device: Where everything runs.
 
-    The modules are frozen and put into evaluation mode. On an accelerator, network and text
-    encoders take turns: whichever does not run waits in main memory.
+    The modules are frozen and put into evaluation mode. On an accelerator, network, text encoders
+    and VAE take turns: whichever does not run waits in main memory.
     """
 
     pixels_per_latent = 8
@@ -66,11 +66,11 @@ class DiffusersHost:
         self.pixel_multiple = denoiser.pixel_multiple
         self.device = torch.device(device)
         self.dtype = next(denoiser.network.parameters()).dtype
-        self.vae: Any = vae.to(self.device)
+        self.vae: Any = vae
         self.text = text
         self._denoiser = denoiser
-        self._in_session = False
-        self._trains_text = False
+        self._kept: frozenset[str] = frozenset()
+        """What a session keeps on the device: ``network``, perhaps ``text``; outside, nothing."""
         for module in (self.network, self.vae, *text.models.values()):
             module.requires_grad_(False).train(False)
         # Asked once: inside a session, adapters stand where the layers were.
@@ -95,7 +95,8 @@ class DiffusersHost:
     def encode_images(self, pixels: Tensor) -> LatentDistribution:
         """Encode ``(B, 3, H, W)`` float32 pixels in [0, 1], one picture at a time."""
         # One by one, a picture's latents are the same bits whatever batch it comes in.
-        parts = [self._encode_image(picture[None]) for picture in pixels]
+        with self._on_device("vae"):
+            parts = [self._encode_image(picture[None]) for picture in pixels]
         return LatentDistribution(
             mean=torch.cat([mean for mean, _ in parts]), std=torch.cat([std for _, std in parts])
         )
@@ -112,29 +113,28 @@ class DiffusersHost:
         config = self.vae.config
         z = latents.to(self.device, torch.float32) / config.scaling_factor
         z = z + (config.shift_factor or 0.0)
-        pixels = [self.vae.decode(one[None], return_dict=False)[0].cpu() for one in z]
+        with self._on_device("vae"):
+            pixels = [self.vae.decode(one[None], return_dict=False)[0].cpu() for one in z]
         return (torch.cat(pixels) / 2.0 + 0.5).clamp(0.0, 1.0)
 
     def encode_prompts(self, captions: Sequence[str]) -> list[Prompt]:
         """Encode captions one by one; in a session that trains the encoders, with gradient."""
-        self._place(network=self._in_session, text=True)
-        with torch.set_grad_enabled(self._trains_text and torch.is_grad_enabled()):
-            prompts: list[Prompt] = [
+        grad = "text" in self._kept and torch.is_grad_enabled()
+        with self._on_device("text"), torch.set_grad_enabled(grad):
+            return [
                 {key: x.to("cpu", self.dtype) for key, x in self.text.encode(caption).items()}
                 for caption in captions
             ]
-        self._place(network=self._in_session, text=self._trains_text or not self._in_session)
-        return prompts
 
     def memory(self) -> HostMemory:
         """Return what network and text encoders take, and what is free without them."""
-        models = self.text.models.values()
-        # In main memory the text encoders stay where they are, trained or not.
-        movable = [self.network] if self.device.type == "cpu" else [self.network, *models]
+        parts, on_cpu = self._parts(), self.device.type == "cpu"
+        # In main memory text encoders and VAE stay where they are.
+        movable = parts["network"] if on_cpu else [m for part in parts.values() for m in part]
         free = free_bytes(self.device)
         return HostMemory(
-            weights=weight_bytes([self.network]),
-            text_encoders=weight_bytes(movable[1:]),
+            weights=weight_bytes(parts["network"]),
+            text_encoders=0 if on_cpu else weight_bytes(parts["text"]),
             available=None if free is None else free + weight_bytes(movable, on=self.device),
         )
 
@@ -150,15 +150,14 @@ class DiffusersHost:
             ValueError: If a name is not one of ``layers()``.
             RuntimeError: If a session is open already.
         """
-        if self._in_session:
+        if self._kept:
             raise RuntimeError(f"{self.model_name} is being trained already: end that session")
         groups = self._by_module(adapters)
-        trains_text = bool(groups.keys() - {""})
-        self._place(network=True, text=trains_text)
+        kept = frozenset({"network", "text"} if groups.keys() - {""} else {"network"})
+        self._place(kept)
         with ExitStack() as undo:
-            undo.callback(setattr, self, "_in_session", False)
-            undo.callback(setattr, self, "_trains_text", False)
-            self._in_session, self._trains_text = True, trains_text
+            undo.callback(setattr, self, "_kept", frozenset())
+            self._kept = kept
             for key, group in groups.items():
                 undo.enter_context(inserted(self._module(key), self._places[key], group))
             if checkpointing:
@@ -172,18 +171,29 @@ class DiffusersHost:
 
         Outside a session it is the base model that runs.
         """
-        if not self._in_session:
-            self._place(network=True, text=False)
         noised, sigma = noised.to(self.device), sigma.to(self.device)
-        return self._denoiser(noised, sigma, conditioning, self.dtype).float()
+        with self._on_device("network"):
+            return self._denoiser(noised, sigma, conditioning, self.dtype).float()
 
-    def _place(self, *, network: bool, text: bool) -> None:
+    @contextmanager
+    def _on_device(self, part: str) -> Iterator[None]:
+        """Have a part on the device inside the block, besides what a session keeps there."""
+        self._place(self._kept | {part})
+        yield
+        if self._kept:
+            self._place(self._kept)
+
+    def _place(self, parts: frozenset[str]) -> None:
         """Bring what is about to run to the device, and what can wait to main memory."""
         if self.device.type == "cpu":
             return
-        self.network.to(self.device if network else "cpu")
-        for model in self.text.models.values():
-            model.to(self.device if text else "cpu")
+        for part, modules in self._parts().items():
+            for module in modules:
+                module.to(self.device if part in parts else "cpu")
+
+    def _parts(self) -> dict[str, list[nn.Module]]:
+        """Return the modules that move together."""
+        return {"network": [self.network], "text": [*self.text.models.values()], "vae": [self.vae]}
 
     def _find_layers(self) -> dict[str, LayerShape]:
         shapes: dict[str, LayerShape] = {}

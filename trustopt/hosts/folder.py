@@ -128,6 +128,7 @@ def unet_layout(config: Mapping[str, Any]) -> UNetLayout:
         context_dim=config["cross_attention_dim"],
         pooled_dim=config["projection_class_embeddings_input_dim"] - SIZE_EMBEDDING,
         resnets=config["layers_per_block"],
+        norm_groups=config.get("norm_num_groups", 32),
     )
     differing = [k for k, v in layout.diffusers_config().items() if config.get(k) != v]
     if differing:

@@ -40,15 +40,25 @@ _PART_NAMES = {
 
 
 def load_tiny(
-    family: Family, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    family: Family,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    pretrained: bool = True,
 ) -> DiffusersHost:
     """Return the embedded tiny model of a family; nothing is downloaded.
+
+    Args:
+        family: SDXL's is pretrained on emoji, FLUX's is untrained.
+        device: Where to run.
+        dtype: What the network and the text encoders compute in.
+        pretrained: False gives an untrained one for SDXL, too.
 
     Raises:
         ValueError: If there is no such family.
     """
     model = spec(family)
-    modules = build_modules(model, tiny_state_dict(family), dtype)
+    modules = build_modules(model, tiny_state_dict(family, pretrained=pretrained), dtype)
     return _host(model, modules, {}, f"tiny-{family}", device, None)
 
 

@@ -41,6 +41,29 @@ def test_pyramid_has_unit_deviation_and_more_low_frequency() -> None:
     assert coarse(pyramid) > 1.2 * coarse(plain)
 
 
+def test_offset_and_pyramid_equal_a_plain_loop() -> None:
+    shape, discount = torch.Size((2, 3, 12, 8)), 0.3
+    found = draw_noise(
+        shape,
+        torch.Generator().manual_seed(4),
+        offset=0.05,
+        pyramid_levels=9,
+        pyramid_discount=discount,
+    )
+
+    rng = torch.Generator().manual_seed(4)
+    expected = torch.randn(shape, generator=rng)
+    expected = expected + 0.05 * torch.randn(2, 3, 1, 1, generator=rng)
+    for level, size in ((1, (6, 4)), (2, (3, 2)), (3, (1, 1))):  # and no further
+        coarse = torch.randn(2, 3, *size, generator=rng)
+        expected = expected + discount**level * torch.nn.functional.interpolate(
+            coarse, size=(12, 8), mode="bilinear", align_corners=False
+        )
+    for sample in expected:
+        sample /= sample.std()
+    torch.testing.assert_close(found, expected)
+
+
 def test_flux_shift_table() -> None:
     assert flux_shift(1024) == pytest.approx(1.8776, abs=1e-4)
     assert flux_shift(4096) == pytest.approx(3.1582, abs=1e-4)

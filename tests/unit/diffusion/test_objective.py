@@ -34,6 +34,28 @@ def test_a_perfect_network_recovers_the_latents(prediction: str) -> None:
     torch.testing.assert_close(recovered, latents, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("stratified", [True, False])
+def test_passing_over_a_batch_draws_what_a_draw_does(stratified: bool) -> None:
+    settings = {
+        "stratified": stratified,
+        "noise_offset": 0.1,
+        "pyramid_levels": 2,
+        "input_perturbation": 0.1,
+    }
+    latents = torch.zeros(3, 4, 8, 6)
+    drawing, passing = objective(**settings), objective(**settings)
+    one, two = generator(1), generator(1)
+
+    for _ in range(3):
+        level = drawing.draw(latents, one).level
+        assert torch.equal(passing.pass_over(latents.shape, two), level)
+    assert torch.equal(one.get_state(), two.get_state())
+    assert all(
+        torch.equal(value, passing.state_dict()[name])
+        for name, value in drawing.state_dict().items()
+    )
+
+
 @pytest.mark.parametrize("prediction", ["eps", "v", "flow"])
 def test_loss_is_zero_for_the_target_and_mean_square_otherwise(prediction: str) -> None:
     latents = torch.randn(2, 4, 8, 8, generator=generator())
@@ -122,6 +144,58 @@ def test_input_perturbation_changes_the_input_and_not_the_target() -> None:
     perturbed = objective(input_perturbation=0.1).draw(latents, generator(5))
     assert torch.equal(plain.target, perturbed.target)
     assert not torch.equal(plain.noised, perturbed.noised)
+
+
+def test_input_perturbation_by_hand() -> None:
+    latents = torch.full((1, 1, 4, 4), 2.0)
+    draw = objective("flow", input_perturbation=0.1).draw(latents, generator(5))
+    rng = generator(5)
+    strata = torch.randperm(32, generator=rng)  # the noise level is drawn first
+    torch.rand(1, generator=rng)
+    noise = torch.randn(latents.shape, generator=rng)
+    extra = torch.randn(latents.shape, generator=rng)
+    assert len(strata) == 32
+    sigma = draw.sigma
+    torch.testing.assert_close(draw.noised, (1 - sigma) * 2.0 + sigma * (noise + 0.1 * extra))
+    torch.testing.assert_close(draw.target, noise - 2.0)
+
+
+@pytest.mark.parametrize("weighting", ["none", "min-snr", "debiased"])
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_weights_stay_finite_where_the_schedule_ends_in_pure_noise(prediction, weighting) -> None:
+    sigmas = torch.cat([SIGMAS[:-1], torch.tensor([4518.76])])
+    config = ObjectiveConfig(weighting=weighting)
+    goal = Objective(config, prediction=prediction, sigmas=sigmas)
+    latents = torch.randn(1, 4, 4, 4, generator=generator())
+    last = goal.noised_at(latents, torch.tensor([0.9999]), torch.ones_like(latents))
+    assert last.sigma.item() == pytest.approx(4518.76)
+    assert last.target.isfinite().all()
+    assert last.noised.isfinite().all()
+    snr = 4518.76**-2
+    by_hand = {
+        ("eps", "min-snr"): 1.0,
+        ("v", "min-snr"): snr / (snr + 1.0),
+        ("eps", "debiased"): 4518.76,
+        ("v", "debiased"): 1.0 / (snr + 1.0),
+    }
+    wanted = by_hand.get((prediction, weighting), 1.0)
+    assert goal.weights(last).item() == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("density", "settings", "level"),
+    [
+        ("uniform", {}, 0.8413447),
+        ("sigmoid", {}, 0.7310586),
+        ("logit-normal", {"logit_mean": 0.5, "logit_std": 2.0}, 0.9241418),  # sigmoid(0.5 + 2)
+        ("shifted", {"shift": 3.0}, 3 * 0.8413447 / (1 + 2 * 0.8413447)),
+        ("flux-shift", {}, 3.1582 * 0.7310586 / (1 + 2.1582 * 0.7310586)),
+    ],
+)
+def test_densities_by_hand(density, settings, level) -> None:
+    goal = objective("flow", timesteps=density, **settings)
+    u = torch.tensor([0.8413447])  # one standard deviation above a normal's mean
+    assert goal.level_of(u, image_tokens=4096).item() == pytest.approx(level, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def reference_gradients(host, adapters, batch):
     Neither session nor stand-ins nor checkpointing: the change ``s B A`` goes into the weights
     of a copy of the network, split to diffusers' modules by the table.
     """
-    plain = load_tiny(host.family)
+    plain = load_tiny(host.family, pretrained=False)
     names = plain._denoiser.names
     leaves, changes = {}, {}
     for layer, adapter in adapters.layers.items():
@@ -314,18 +314,50 @@ def test_asked_in_a_session_the_host_answers_the_same(host):
         assert dict(host.identity()) == identity
 
 
-def test_on_an_accelerator_network_and_encoders_take_turns(monkeypatch):
-    host = load_tiny("flux")
-    host.device = torch.device("cuda")
-    places = {}
-    monkeypatch.setattr(
-        torch.nn.Module, "to", lambda module, place: places.__setitem__(type(module), str(place))
-    )
-    network, text = type(host.network), type(host.text.models["te2"])
-    for in_use in ({"network": False, "text": True}, {"network": True, "text": False}):
-        host._place(**in_use)
-        assert places[network] == ("cuda" if in_use["network"] else "cpu")
-        assert places[text] == ("cuda" if in_use["text"] else "cpu")
+@pytest.fixture
+def accelerated(sdxl, monkeypatch):
+    """Return a host that believes in an accelerator, and where each of its parts is put."""
+    places, real = {}, torch.nn.Module.to
+    parts = {id(m): part for part, modules in sdxl._parts().items() for m in modules}
+
+    def put(module, *place, **options):
+        if id(module) not in parts:
+            return real(module, *place, **options)
+        places[parts[id(module)]] = str(place[0])
+        return module
+
+    monkeypatch.setattr(torch.nn.Module, "to", put)
+    monkeypatch.setattr(sdxl, "_place", partial(place_on_meta, sdxl))
+    return sdxl, places
+
+
+def place_on_meta(host, parts):
+    """What the host does for a CUDA device; the tensors themselves stay on the CPU."""
+    host.device = torch.device("meta")
+    type(host)._place(host, parts)
+    host.device = torch.device("cpu")
+
+
+def test_on_an_accelerator_the_parts_take_turns(accelerated, make_batch):
+    host, places = accelerated
+    on, off = "meta", "cpu"
+
+    host.encode_images(torch.zeros(1, 3, 32, 32))
+    assert places == {"network": off, "text": off, "vae": on}
+    host.encode_prompts(["a cat"])
+    assert places == {"network": off, "text": on, "vae": off}
+
+    # Training finds the encoders gone, and pictures drawn in between leave them gone.
+    with host.session({}, checkpointing=False):
+        assert places == {"network": on, "text": off, "vae": off}
+        host.encode_prompts(["a cat"])
+        assert places == {"network": on, "text": off, "vae": off}
+        host.decode_latents(torch.zeros(1, 4, 4, 4))
+        assert places == {"network": on, "text": off, "vae": off}
+
+    names = ["te1.text_model.encoder.layers.0.self_attn.q_proj"]
+    with host.session(adapters_of(host, names).layers, checkpointing=False):
+        assert places == {"network": on, "text": on, "vae": off}
 
 
 def test_text_encoders_train_through_encode_prompts(sdxl):

@@ -28,6 +28,8 @@ class UNetLayout:
     pooled_dim: int = 1280
     resnets: int = 2
     """Resnets a level going down; one more going up."""
+    norm_groups: int = 32
+    """Groups of channels that are normalised together."""
 
     @property
     def time_dim(self) -> int:
@@ -123,6 +125,7 @@ class UNetLayout:
             # diffusers' name for the number of heads of a level, kept for old files' sake.
             "attention_head_dim": [width // self.head_dim for width in self.channels],
             "cross_attention_dim": self.context_dim,
+            "norm_num_groups": self.norm_groups,
             "use_linear_projection": True,
             "addition_embed_type": "text_time",
             "addition_time_embed_dim": 256,

@@ -24,6 +24,8 @@ class VAELayout:
     channels: tuple[int, ...] = (128, 256, 512, 512)
     resnets: int = 2
     """Resnets a level of the encoder; one more in the decoder."""
+    norm_groups: int = 32
+    """Groups of channels that are normalised together."""
 
     def blocks(self) -> Iterator[Block]:
         """Yield every resnet and resampling convolution of both halves, in the order of data."""
@@ -73,7 +75,7 @@ class VAELayout:
             "down_block_types": ["DownEncoderBlock2D"] * levels,
             "up_block_types": ["UpDecoderBlock2D"] * levels,
             "latent_channels": self.latent_channels,
-            "norm_num_groups": 32,
+            "norm_num_groups": self.norm_groups,
             "scaling_factor": self.scale,
             "shift_factor": self.shift or None,
             "use_quant_conv": self.quant_conv,

@@ -16,6 +16,9 @@ VOCABULARY = 8192
 """Word ids of the hashing tokenizer; wide enough that few of a thousand words share one."""
 
 TINY_VAE_CHANNELS = (32, 64, 64, 96)
+NORM_GROUPS = 8
+"""Fewer than SDXL's 32: groups of one or two channels would lose a picture's colours, and what
+the network is told of noise and text."""
 
 
 _CLIP_L = ClipLayout(
@@ -29,9 +32,20 @@ _CLIP_L = ClipLayout(
 
 SDXL = SDXLModel(
     unet=UNetLayout(
-        channels=(64, 64, 64), depths=(0, 1, 2), head_dim=32, context_dim=96, pooled_dim=64
+        channels=(64, 64, 64),
+        depths=(0, 1, 2),
+        head_dim=32,
+        context_dim=96,
+        pooled_dim=64,
+        norm_groups=NORM_GROUPS,
     ),
-    vae=VAELayout(latent_channels=4, scale=0.13025, channels=TINY_VAE_CHANNELS, resnets=1),
+    vae=VAELayout(
+        latent_channels=4,
+        scale=0.13025,
+        channels=TINY_VAE_CHANNELS,
+        resnets=1,
+        norm_groups=NORM_GROUPS,
+    ),
     clip_l=_CLIP_L,
     clip_g=ClipLayout(
         hidden=64,

@@ -1,12 +1,14 @@
-"""The tiny models' weights: untrained, finite, of sensible size, made from the tensors' names."""
+"""The tiny models' weights: SDXL's pretrained on emoji, or untrained ones made from names."""
 
 import hashlib
 import re
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...host import Family
+from ..checkpoint import read_weights, split_parts
 from ..layouts.vae import VAELayout
 from ..shapes import model_shapes
 from .specs import spec
@@ -22,8 +24,17 @@ LOG_VARIANCE = -6.0
 """Where the VAE's log variance starts: latents much larger than their noise."""
 
 
-def tiny_state_dict(family: Family) -> dict[str, dict[str, Tensor]]:
-    """Make the weights of a tiny model; the same bits on every machine and at every call.
+PRETRAINED = {"sdxl": Path(__file__).with_name("sdxl.safetensors")}
+"""Checkpoints in fp16, by family; ``tools/pretrain_tiny.py`` made them."""
+
+
+def tiny_state_dict(family: Family, *, pretrained: bool = True) -> dict[str, dict[str, Tensor]]:
+    """Return the weights of a tiny model; the same bits on every machine and at every call.
+
+    Args:
+        family: SDXL's are pretrained; FLUX's are untrained: finite, of sensible size, and made
+            from the tensors' names.
+        pretrained: False gives untrained ones for SDXL, too.
 
     Returns:
         ``{component: {name: tensor}}``, float32 on the CPU. Components are ``unet``, ``vae``,
@@ -34,6 +45,8 @@ def tiny_state_dict(family: Family) -> dict[str, dict[str, Tensor]]:
         ValueError: If there is no such family.
     """
     sizes = spec(family)
+    if pretrained and family in PRETRAINED:
+        return _read(PRETRAINED[family])
     weights = {
         component: {
             name: _initial(f"{family}.{component}.{name}", shape) for name, shape in named.items()
@@ -42,6 +55,11 @@ def tiny_state_dict(family: Family) -> dict[str, dict[str, Tensor]]:
     }
     _scale_latents(weights["vae"], sizes.vae)
     return weights
+
+
+def _read(file: Path) -> dict[str, dict[str, Tensor]]:
+    parts, _ = split_parts(read_weights(file), file.name)
+    return {part: {n: t.float() for n, t in named.items()} for part, named in parts.items()}
 
 
 def _initial(name: str, shape: tuple[int, ...]) -> Tensor:

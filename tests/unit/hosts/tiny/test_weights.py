@@ -1,11 +1,14 @@
-"""The tiny models' weights: size, determinism, independence of the global generator."""
+"""The tiny models' weights: size, determinism, independence of the global generator; knowledge."""
 
 import hashlib
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from trustopt.hosts.tiny.weights import tiny_state_dict
+from trustopt.hosts.shapes import model_shapes
+from trustopt.hosts.tiny.specs import spec
+from trustopt.hosts.tiny.weights import PRETRAINED, tiny_state_dict
 
 FAMILIES = ("sdxl", "flux")
 
@@ -29,8 +32,8 @@ def test_small_enough_to_ship(family):
 @pytest.mark.parametrize(
     ("family", "expected"), [("sdxl", "1200d6d4cd40bee3"), ("flux", "15be1cfae6bd84e1")]
 )
-def test_same_bits_on_every_machine(family, expected):
-    assert digest(tiny_state_dict(family)) == expected
+def test_untrained_ones_have_the_same_bits_on_every_machine(family, expected):
+    assert digest(tiny_state_dict(family, pretrained=False)) == expected
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -41,6 +44,19 @@ def test_finite_float32_and_not_constant(family):
             assert torch.isfinite(tensor).all(), name
             if tensor.ndim > 1:
                 assert tensor.std() > 0, name
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_tensor_of_the_layout_and_no_other(family, pretrained):
+    found = tiny_state_dict(family, pretrained=pretrained)
+    shapes = {part: {n: tuple(t.shape) for n, t in named.items()} for part, named in found.items()}
+    assert shapes == model_shapes(spec(family))
+
+
+def test_the_pretrained_file_is_small_and_in_half_precision():
+    assert PRETRAINED["sdxl"].stat().st_size <= 15e6
+    assert {t.dtype for t in load_file(PRETRAINED["sdxl"]).values()} == {torch.float16}
 
 
 def test_global_generator_untouched():

@@ -1,0 +1,1 @@
+"""The parts of ``tools/pretrain_tiny.py``: pictures, autoencoder, denoiser, and the file."""

@@ -90,7 +90,9 @@ def load_plainly(path: Path, side: int) -> np.ndarray:
 def bench_batches(folder: Path, count: int) -> float:
     """Prepare a set twice, take batches, print, and return the milliseconds of one batch."""
     images = [np.full((64, 64, 3), (i % 256, i // 256, 0), np.uint8) for i in range(count)]
-    image_set = image_set_from_arrays(images, ["a caption"])
+    captions = max(1, count // 2)  # every second picture has the caption of another one
+    texts = [f"a caption {i % captions}" for i in range(count)]
+    image_set = image_set_from_arrays(images, texts)
     cold, warm = ConstantEncoders(), ConstantEncoders()
     cache_dir = folder / f"cache of {count}"
     prepared(image_set, cold, cache_dir)
@@ -108,7 +110,18 @@ def bench_batches(folder: Path, count: int) -> float:
         f"calls ({cold.calls} the first time); batch {batch_ms:.2f} ms; "
         f"{max(0.0, grown):.3f} MiB of memory a picture"
     )
+    sizes = {name: mean_size(cache_dir / name) / 1e6 for name in ("latents", "prompts")}
+    print(
+        f"  on disk: {sizes['latents']:.2f} MB a picture, {sizes['prompts']:.2f} MB a caption "
+        f"({captions} different ones, {cold.calls - count} encoded)"
+    )
     return batch_ms
+
+
+def mean_size(folder: Path) -> float:
+    """Return the mean size of a folder's files in bytes."""
+    sizes = [path.stat().st_size for path in folder.iterdir()]
+    return sum(sizes) / len(sizes)
 
 
 def prepared(image_set: ImageSet, encoders: ConstantEncoders, cache_dir: Path) -> TrainingSet:

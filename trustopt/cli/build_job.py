@@ -13,6 +13,7 @@ from ..train.folders import Folders
 from ..train.lora_file import DTYPES
 from ..train.plan_images import plan_images
 from ..train.plan_job import adapter_of, data_of, job_from_plan, objective_of
+from ..train.ranks import Ranks
 from ..train.run import Job
 from .job_file import JobFile, settings_of
 
@@ -26,13 +27,17 @@ class PreparedJob:
     plan: TrainPlan
 
 
-def prepare_job(file: JobFile) -> PreparedJob:
+def prepare_job(file: JobFile, ranks: Ranks) -> PreparedJob:
     """Read the pictures, load the model, and make the plan and the job.
+
+    Args:
+        file: The job.
+        ranks: The processes that train it, each on a device of its own.
 
     Raises:
         ValueError: If one of them cannot be used.
     """
-    images, host = load_images(file), load_host(file)
+    images, host = load_images(file), load_host(file, ranks)
     plan = plan_images(images, family=host.family, purpose=file.purpose, overrides=file.plan)
     output = file.output
     job = Job(
@@ -48,6 +53,7 @@ def prepare_job(file: JobFile) -> PreparedJob:
         private=output.private,
         resume=output.resume,
         anyway=output.anyway,
+        ranks=ranks,
     )
     return PreparedJob(job=job, host=host, plan=plan)
 
@@ -77,17 +83,20 @@ def load_images(file: JobFile) -> ImageSet:
     )
     if not table.regularisation:
         return images
-    return images.with_regularisation(scan_folder(file.locate(table.regularisation)))
+    others = scan_folder(
+        file.locate(table.regularisation), caption_extension=table.caption_extension
+    )
+    return images.with_regularisation(others)
 
 
-def load_host(file: JobFile) -> DiffusersHost:
-    """Load the job's base model.
+def load_host(file: JobFile, ranks: Ranks) -> DiffusersHost:
+    """Load the job's base model onto this process's device.
 
     Raises:
         ValueError: If it cannot be used, or is of another family than the file says.
     """
     table = file.model
-    device = choose_device(table.device)
+    device = choose_device(table.device, ranks)
     dtype = choose_dtype(table.dtype, device)
     if file.is_tiny:
         assert table.family != "auto", "read_job_file checks it"
@@ -107,8 +116,29 @@ def load_host(file: JobFile) -> DiffusersHost:
     return host
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, ranks: Ranks) -> torch.device:
     """Return the device of that name; ``auto`` is the first accelerator, or else the CPU.
+
+    Of several processes each gets a GPU of its own.
+
+    Raises:
+        ValueError: If there is no such device here, or not one for each process.
+    """
+    device = one_device(name)
+    if ranks.size == 1 or device.type == "cpu":
+        return device
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if device.index is not None or device.type != "cuda" or ranks.local_rank >= count:
+        raise ValueError(
+            f"device {name!r} is one for {ranks.size} processes, and each needs a GPU of its own: "
+            f"launch at most as many as there are GPUs (here {count}), with device auto or cuda; "
+            "or use cpu"
+        )
+    return torch.device("cuda", ranks.local_rank)
+
+
+def one_device(name: str) -> torch.device:
+    """Return the device of that name for one process.
 
     Raises:
         ValueError: If there is no such device here.

@@ -16,7 +16,7 @@ from ..data import Batch, BatchStream
 from ..diffusion import Objective
 from ..host import Conditioning, Geometry, Host
 from ..optim import build_optimizer
-from ..train.loop import Run, train_step
+from ..train.loop import Run, gradients, train_step
 from .live_bytes import LiveBytes
 
 LR = 1e-4
@@ -43,25 +43,35 @@ class Data:
     conditioning: Conditioning
 
     @classmethod
-    def of(cls, batch: int, pixels: int, widths: tuple[int, int]) -> "Data":
-        """Draw a batch of square pictures, each with its own caption, for an SDXL network.
+    def of(
+        cls,
+        batch: int,
+        pixels: int,
+        widths: tuple[int, int],
+        *,
+        channels: int = 4,
+        tokens: int = TOKENS,
+    ) -> "Data":
+        """Draw a batch of square pictures, each with its own caption; by default for SDXL.
 
         Args:
             batch: Pictures.
             pixels: Their side.
             widths: Of a prompt's context and pooled vector.
+            channels: Of the latents.
+            tokens: Of a prompt.
         """
         generator = torch.Generator().manual_seed(batch)
         side, size = pixels // 8, (pixels, pixels)
         prompts = [
             {
-                "context": torch.randn(TOKENS, widths[0], generator=generator),
+                "context": torch.randn(tokens, widths[0], generator=generator),
                 "pooled": torch.randn(widths[1], generator=generator),
             }
             for _ in range(batch)
         ]
         geometry = [Geometry(original=size, crop=(0, 0), target=size)] * batch
-        latents = torch.randn(batch, 4, side, side, generator=generator)
+        latents = torch.randn(batch, channels, side, side, generator=generator)
         return cls(latents, Conditioning(prompts=prompts, geometry=geometry))
 
 
@@ -107,6 +117,18 @@ class Ours:
         train_step(self.run)
         self.run.optimizer.zero_grad(set_to_none=True)
 
+    def gradient(self) -> Tensor:
+        """Return the whole gradient of the first step, of a LoRA that changes something."""
+        parameters, generator = self.run.adapters.parameters(), torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in parameters:
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.add_(0.01 * noise.to(parameter.device))
+        gradients(self.run)
+        found = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+        self.run.optimizer.zero_grad(set_to_none=True)
+        return found
+
     def tensors(self) -> list[Tensor]:
         """Return adapters and optimizer state."""
         return [*self.run.adapters.parameters(), *state_tensors(self.run.optimizer)]
@@ -137,12 +159,18 @@ class PlainLoop:
         forward: Runs the network on noised latents and sigma.
         parameters: What is trained.
         data: The batch.
+        flow: Whether the network predicts a flow, and not the noise.
     """
 
     def __init__(
-        self, forward: Callable[[Tensor, Tensor], Tensor], parameters: list[Tensor], data: Data
+        self,
+        forward: Callable[[Tensor, Tensor], Tensor],
+        parameters: list[Tensor],
+        data: Data,
+        *,
+        flow: bool = False,
     ) -> None:
-        self.forward, self.parameters, self.data = forward, parameters, data
+        self.forward, self.parameters, self.data, self.flow = forward, parameters, data, flow
         self.optimizer = torch.optim.AdamW(parameters, lr=LR, weight_decay=0.01, fused=True)
         self.generator = torch.Generator().manual_seed(0)
 
@@ -150,9 +178,16 @@ class PlainLoop:
         """Take one optimizer step."""
         latents = self.data.latents.to(self.parameters[0].device)
         noise = torch.randn(latents.shape, generator=self.generator).to(latents.device)
-        sigma = torch.rand(len(latents), generator=self.generator).to(latents.device) * 10.0 + 0.1
-        output = self.forward(latents + sigma.view(-1, 1, 1, 1) * noise, sigma)
-        loss = functional.mse_loss(output.float(), noise)
+        level = torch.rand(len(latents), generator=self.generator).to(latents.device)
+        if self.flow:
+            share = level.view(-1, 1, 1, 1)
+            output = self.forward((1.0 - share) * latents + share * noise, level)
+            target = noise - latents
+        else:
+            sigma = level * 10.0 + 0.1
+            output = self.forward(latents + sigma.view(-1, 1, 1, 1) * noise, sigma)
+            target = noise
+        loss = functional.mse_loss(output.float(), target)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..plan import FAMILIES
 
-STEPS = 300
+STEPS = 500
 """A minute or two on two cores."""
 
 

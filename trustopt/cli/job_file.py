@@ -100,6 +100,8 @@ class OutputTable:
     """Resume although model or pictures differ from the saved run's."""
     private: bool = False
     """Leave captions and folder names out of the LoRA's metadata."""
+    tensorboard: bool = False
+    """Also write TensorBoard's event files, into the run's folder."""
 
 
 TINY = "tiny"

@@ -13,6 +13,7 @@ from types import MappingProxyType, ModuleType
 from typing import NamedTuple, NoReturn
 
 from .. import __version__
+from ..train.ranks import PeerError
 from .exit_codes import BAD_INPUT, INTERRUPTED, UNEXPECTED
 
 
@@ -91,6 +92,8 @@ def report(error: Exception) -> int:
     An error that this program raises is meant for the user, who needs its message alone. One
     raised elsewhere (torch, a library) is unexpected, and whoever mends it needs the traceback.
     """
+    if isinstance(error, PeerError) and error.is_echo:
+        return UNEXPECTED  # the process it comes from says it
     ours = raised_by_us(error)
     if ours and isinstance(error, ValueError):
         return fail(f"{error}", BAD_INPUT)

@@ -1,6 +1,7 @@
 """Runs a job with everything a terminal shows of it."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 
@@ -10,10 +11,12 @@ from ..plan import TrainPlan, toast_text
 from ..plan.wording import duration
 from ..signals import Recorder, Signals
 from ..signals.plots import plot_signals
+from ..train.follow import follow_job
 from ..train.hooks import Hooks
-from ..train.loop import Run, StepReport, StopTraining
+from ..train.loop import Run, StepReport
 from ..train.plan_job import resolve
 from ..train.run import Job, RunResult, run_job
+from .board import Board
 from .exit_codes import FINISHED, STOPPED, UNEXPECTED
 from .progress import Display, open_display
 from .stopping import StopRequest
@@ -22,15 +25,36 @@ SampleMaker = Callable[[Run, Path, Callable[[int, int], None]], None]
 """Makes pictures of a run as it is: the run, its folder, and whom to tell (done, total)."""
 
 
-def run_shown(job: Job, samples: SampleMaker) -> RunResult:
+def run_shown(job: Job, samples: SampleMaker, board: Board | None = None) -> RunResult:
     """Run a job with progress on stdout, Ctrl-C obeyed.
+
+    Args:
+        job: The job.
+        samples: What makes its sample pictures.
+        board: Follows it, too.
 
     Raises:
         BaseException: As ``run_job`` does.
     """
-    with open_display() as display, StopRequest() as stop:
+    with open_display() as display, StopRequest() as stop, ExitStack() as at_end:
         job.hooks = hooks_of(job, display, stop, samples)
+        if board is not None:
+            at_end.callback(board.close)
+            job.hooks = board.hooks(job.hooks)
         return run_job(job)
+
+
+def follow_shown(job: Job) -> int:
+    """Train beside the process that ``run_shown``, Ctrl-C obeyed, and return the exit code.
+
+    Raises:
+        BaseException: As ``follow_job`` does.
+    """
+    with StopRequest(note=b"") as stop:
+        job.hooks = Hooks(
+            on_start=lambda run, folder: stop.be_gentle(), on_step=lambda *_: stop.obey()
+        )
+        return ENDINGS[follow_job(job)][1]
 
 
 def hooks_of(job: Job, display: Display, stop: StopRequest, samples: SampleMaker) -> Hooks:
@@ -39,13 +63,12 @@ def hooks_of(job: Job, display: Display, stop: StopRequest, samples: SampleMaker
 
     def on_start(run: Run, folder: Path) -> None:
         folders.append(folder)
-        stop.gentle = True
+        stop.be_gentle()
         display.begin(run.step, run.job.steps)
 
     def on_step(report: StepReport, _recorder: Recorder) -> None:
         display.step(report)
-        if stop.asked:
-            raise StopTraining("Ctrl-C")
+        stop.obey()
 
     def on_sample(run: Run) -> None:
         if not stop.asked:
@@ -73,7 +96,7 @@ def plan_report(job: Job, plan: TrainPlan) -> str:
         [
             f"{job.host.model_name} on {job.host.device}, {config.optimizer.name}, "
             f"{config.adapter.algorithm}, {config.data.resolution} px",
-            toast_text(plan, resolve(plan, config.optimizer)),
+            toast_text(plan, resolve(plan, config.optimizer), processes=job.ranks.size),
         ]
     )
 

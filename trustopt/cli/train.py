@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .example import EXAMPLE
 from .job_file import read_job_file
+from .launched import launched
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on with the newest run of the job's name"
+    )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="also write TensorBoard's event files"
     )
     parser.add_argument(
         "--set",
@@ -41,9 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.job is None:
         raise ValueError("name a job file; trustopt train --example prints one to start from")
-    settings = [*arguments.set, *(["output.resume=true"] if arguments.resume else [])]
-    file = read_job_file(arguments.job, settings)
-    # Torch and the model come after the job file is known to be right.
-    from .train_job import dry_run, train
+    wanted = [name for name in ("resume", "tensorboard") if getattr(arguments, name)]
+    settings = [*arguments.set, *(f"output.{name}=true" for name in wanted)]
+    with launched() as ranks:
+        file = read_job_file(arguments.job, settings)
+        # Torch and the model come after the job file is known to be right.
+        from .train_job import dry_run, train
 
-    return dry_run(file) if arguments.dry_run else train(file)
+        return dry_run(file, ranks) if arguments.dry_run else train(file, ranks)

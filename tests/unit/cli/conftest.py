@@ -25,7 +25,7 @@ save_every = 0
 name = "emonavi"
 
 [samples]
-prompts = ["zork, a red square"]
+prompts = ["[trigger], a red square"]
 steps = 2
 """
 

@@ -50,6 +50,14 @@ def test_regularisation_pictures_join_the_set(job_file) -> None:
     assert {s.repeats for s in both.samples if not s.is_regularisation} == {3}
 
 
+def test_all_pictures_have_captions_of_the_same_extension(job_file) -> None:
+    for path in (job_file.parent / "pictures").glob("*.txt"):
+        path.with_suffix(".tags").write_text("from tags")
+    settings = ["images.regularisation=pictures", "images.caption_extension=.tags"]
+    images = load_images(read_job_file(job_file, settings))
+    assert {sample.caption for sample in images.samples} == {"from tags"}
+
+
 def test_the_dtype_is_what_the_device_does_best() -> None:
     assert choose_dtype("auto", torch.device("cpu")) is torch.float32
     assert choose_dtype("auto", torch.device("mps")) is torch.float16

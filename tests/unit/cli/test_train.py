@@ -35,9 +35,15 @@ def test_a_job_leaves_lora_signals_and_samples_beside_its_file(job_file, capsys)
     assert load_file(folder / "loras" / "squares.safetensors")
     assert f"LoRA:    {folder / 'loras' / 'squares.safetensors'}" in out
     assert load_signals(run / "signals.jsonl").steps.tolist() == [1, 2, 3, 4]
-    for picture in ("signals.png", "samples/step_000000.png", "samples/step_000004.png"):
+    pictures = [f"samples/step_00000{step}_01.png" for step in (0, 4)]
+    for picture in ("signals.png", "samples/grid.png", *pictures):
         with Image.open(run / picture) as image:
             assert image.getextrema() != ((255, 255),) * 3
+    listed = json.loads((run / "samples" / "index.json").read_text())["pictures"]
+    assert [(p["step"], p["prompt"]) for p in listed] == [
+        (0, "zork, a red square"),
+        (4, "zork, a red square"),
+    ]
     job = json.loads((run / "job.json").read_text())
     assert (job["steps"], job["adapter"]["rank"], job["adapter"]["alpha"]) == (4, 2, 2.0)
     assert job["optimizer"]["name"] == "emonavi"

@@ -14,7 +14,7 @@ from .places import EXAMPLE, list_image_folders, resolve_image_folder
 OUTPUTS = [
     ImageSetSocket.Output("image_set", tooltip="The pictures with captions, masks and repeats."),
     io.Int.Output("count", tooltip="Number of pictures trained on."),
-    io.Image.Output("contact_sheet", tooltip="All pictures at a glance, as they will be cropped."),
+    io.Image.Output("contact_sheet", tooltip="All pictures at a glance, with their captions."),
     io.String.Output("report", tooltip="What was read; which files were skipped, and why."),
 ]
 

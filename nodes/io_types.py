@@ -21,3 +21,6 @@ ObjectiveSocket = io.Custom("TRUSTOPT_OBJECTIVE")
 
 SignalsSocket = io.Custom("TRUSTOPT_SIGNALS")
 """``trustopt.signals.Signals``"""
+
+SamplesSocket = io.Custom("TRUSTOPT_SAMPLES")
+"""``nodes.samples.SampleChoice``: prompts, and how and when they are sampled."""

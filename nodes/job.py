@@ -55,8 +55,4 @@ def with_wishes(planned: AdapterConfig, wishes: Mapping[str, Any]) -> AdapterCon
     followed = {}
     if "rank" in wishes:
         followed["alpha"] = wishes["rank"] * planned.alpha / planned.rank
-    return (
-        replace(planned, **followed, **wishes)
-        if "alpha" not in wishes
-        else replace(planned, **wishes)
-    )
+    return replace(planned, **{**followed, **wishes})

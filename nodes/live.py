@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,19 @@ import comfy.model_management
 import numpy as np
 from comfy.utils import ProgressBar
 from comfy_execution.utils import get_executing_context
-from PIL import Image
 
 from ..trustopt.plan.wording import duration
-from ..trustopt.signals.plots import preview
 from ..trustopt.signals.recorder import Recorder
 from ..trustopt.signals.smoothing import auto_beta, ema
 from ..trustopt.train.hooks import Hooks
+from ..trustopt.train.keeper import first_line
 from ..trustopt.train.loop import Run, StepReport, StopTraining
+from ..trustopt.train.sample_folder import SamplePicture
+from .live_preview import LivePreview
 from .messages import send_event, show_text
-from .routes import json_columns
+from .routes import json_columns, json_samples
 from .runs import ActiveRun, note_graph, take_wishes, under_way
+from .throttle import Throttle
 from .watchers import is_panel_drawn
 
 logger = logging.getLogger("trustopt")
@@ -30,30 +32,6 @@ logger = logging.getLogger("trustopt")
 EVENT = "trustopt.progress"
 EVENT_SECONDS = 0.25
 TEXT_SECONDS = 0.5
-PLOT_SECONDS = 0.5
-PLOT_SHARE = 0.05
-"""Drawing takes at most this share of the time, however slow the machine."""
-PREVIEW_SIZE = (512, 320)
-
-
-class Throttle:
-    """Says when something that must not happen too often is due."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._next = 0.0
-
-    def due(self) -> bool:
-        """Return whether it is due, and count it as done if so."""
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        self._next = now + self.seconds
-        return True
-
-    def delay(self, seconds: float) -> None:
-        """Make the next time come no earlier than in ``seconds``."""
-        self._next = max(self._next, time.monotonic() + seconds)
 
 
 class LiveView:
@@ -63,15 +41,21 @@ class LiveView:
         node_id: Of the training node.
         workflow_id: Of the workflow as the browser knows it: the same node id means another node
             in another workflow.
+        can_sample: Whether the run makes sample pictures.
     """
 
-    def __init__(self, node_id: str | None, workflow_id: str | None = None) -> None:
+    def __init__(
+        self, node_id: str | None, workflow_id: str | None = None, *, can_sample: bool = False
+    ) -> None:
         context = get_executing_context()
         self.node_id = node_id
         self.workflow_id = workflow_id
+        self.can_sample = can_sample
         self.prompt_id = context.prompt_id if context is not None else None
         self.run: ActiveRun | None = None
         self.status = "training"
+        self.sample_problems: dict[int, str] = {}
+        """Step -> why its sample pictures could not be made."""
         self.lora: str | None = None
         """Name of the newest LoRA file that the user asked for or that ended the run."""
         self._has_panel = is_panel_drawn()
@@ -80,9 +64,13 @@ class LiveView:
         self._bar = ProgressBar(1, node_id=node_id)
         self._events = Throttle(EVENT_SECONDS)
         self._texts = Throttle(TEXT_SECONDS)
-        self._plots = Throttle(PLOT_SECONDS)
+        self._preview = LivePreview()
         self._times: deque[float] = deque(maxlen=50)
         self._steps_sent = 0
+        self._sampling: str | None = None
+        """How many of a step's sample pictures are made while they are."""
+        self._sampled: dict[str, Any] = {}
+        """What the next event tells of sample pictures."""
         self._device: Any = None
         self._recorder: Recorder | None = None
 
@@ -124,7 +112,7 @@ class LiveView:
         self._bar.update_absolute(done, total)
         comfy.model_management.throw_exception_if_processing_interrupted()
         if done == total or self._texts.due():
-            self._show_stage(f"{what} {done}/{total}")
+            self._show_stage(what, done, total)
 
     def on_report(self, text: str) -> None:
         """Log what the engine reports."""
@@ -142,6 +130,7 @@ class LiveView:
             prompt_id=self.prompt_id,
             steps=run.job.steps,
             step=run.step,
+            can_sample=self.can_sample,
         )
         self._listed.enter_context(under_way(self.run))
         note_graph(folder, self.node_id, self.workflow_id)
@@ -163,7 +152,8 @@ class LiveView:
             self._send()
         if not self._has_panel and (self._texts.due() or is_end):
             show_text(self._status_line(report), self.node_id)
-        self._bar.update_absolute(report.step, run.steps, self._plot(recorder, is_end=is_end))
+        plot = None if self._has_panel else self._preview.plot(recorder, is_end=is_end)
+        self._bar.update_absolute(report.step, run.steps, plot)
         comfy.model_management.throw_exception_if_processing_interrupted()
         if run.stop_wanted.is_set():
             raise StopTraining("stop and keep")
@@ -178,6 +168,32 @@ class LiveView:
         self.lora = path.name
         self._send()
         self.lora = None
+
+    def on_sampling(self, step: int, done: int, total: int) -> None:
+        """Show that sample pictures of a step are being made, before ``on_step`` tells of it."""
+        run = self._started()
+        run.step = step
+        self._sampling = f"{done}/{total}"
+        if self._events.due() or done == 0:
+            self._send()
+        if not self._has_panel:
+            show_text(f"step {run.step}/{run.steps} | samples {self._sampling}", self.node_id)
+
+    def on_samples(self, listed: Sequence[SamplePicture], pictures: Sequence[np.ndarray]) -> None:
+        """Show a step's sample pictures, uint8 ``(H, W, 3)``."""
+        run = self._started()
+        run.step = listed[0].step
+        self._sampling, self._sampled = None, {"samples": json_samples(listed)}
+        self._send()
+        if not self._has_panel:
+            self._bar.update_absolute(run.step, run.steps, self._preview.samples(pictures))
+
+    def on_sample_failed(self, step: int, error: Exception) -> None:
+        """Tell that a step's sample pictures could not be made."""
+        logger.warning("no sample pictures at step %d", step, exc_info=error)
+        self.sample_problems[step] = first_line(error)
+        self._sampling, self._sampled = None, {"sample_problem": first_line(error)}
+        self._send()
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -204,20 +220,13 @@ class LiveView:
         parts.append(f"{memory['used'] / 2**30:.1f}/{memory['total'] / 2**30:.1f} GiB")
         return " | ".join(parts)
 
-    def _plot(self, recorder: Recorder, *, is_end: bool) -> tuple[str, Image.Image, int] | None:
-        if self._has_panel or not (self._plots.due() or is_end):
-            return None
-        started = time.monotonic()
-        picture = Image.fromarray(preview(recorder.signals(), PREVIEW_SIZE))
-        self._plots.delay((time.monotonic() - started) / PLOT_SHARE)
-        return "JPEG", picture, PREVIEW_SIZE[0]
-
-    def _show_stage(self, text: str) -> None:
+    def _show_stage(self, what: str, done: int, total: int) -> None:
         if not self._has_panel:
-            show_text(text, self.node_id)
+            show_text(f"{what} {done}/{total}", self.node_id)
             return
-        place = {"node": self.node_id, "workflow": self.workflow_id}
-        send_event(EVENT, {"run_id": None, "status": "preparing", "stage": text, **place})
+        event = {"run_id": None, "node": self.node_id, "workflow": self.workflow_id}
+        stage = {"status": "preparing", "stage": what, "done": done, "total": total}
+        send_event(EVENT, event | stage)
 
     def _send(self) -> None:
         """Send the steps since the last event, and where the run stands."""
@@ -230,13 +239,15 @@ class LiveView:
             "status": self.status,
             "lora": self.lora,
             "can_sample": run.can_sample,
+            "sampling": self._sampling if self.status == "training" else None,
             "step": run.step,
             "steps": run.steps,
             "eta": self._eta(),
             "seconds_per_step": self.seconds_per_step,
             "memory": device_memory(self._device),
         }
-        send_event(EVENT, event | self._news())
+        sampled, self._sampled = self._sampled, {}
+        send_event(EVENT, event | sampled | self._news())
 
     def _news(self) -> dict[str, Any]:
         """Return the newest values and the rows recorded since the last event."""

@@ -1,4 +1,4 @@
-"""The objective node: the loss, the noise levels, and what captions and masks do; optional."""
+"""The objective node: loss, noise levels, and what is made of pictures and captions; optional."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,19 @@ LOSS = ObjectiveConfig()
 DATA = DataConfig()
 
 DATA_FIELDS = frozenset(
-    {"caption_dropout", "tag_dropout", "shuffle_tags", "keep_tokens", "random_crop"}
+    {
+        "caption_dropout",
+        "tag_dropout",
+        "shuffle_tags",
+        "keep_tokens",
+        "random_crop",
+        "class_word",
+        "extra_resolutions",
+        "upscale",
+        "bucket_step",
+        "caption_variants",
+        "regularisation_weight",
+    }
 )
 """Widgets that set ``DataConfig``; the others set ``ObjectiveConfig``."""
 
@@ -60,9 +72,18 @@ class Objective(io.ComfyNode):
             node_id="TrustOpt_Objective",
             display_name="Training Objective",
             category=CATEGORY,
-            description="Changes what the training minimises: loss, noise levels, masks, captions. "
-            "Optional: without it the preset's objective is used. -1 and auto are the preset's.",
-            search_aliases=["loss", "min SNR", "timesteps", "noise offset", "caption dropout"],
+            description="Changes what the training minimises, and on what: loss, noise levels, "
+            "masks, captions, sizes. Optional: without it the preset's objective is used. -1 and "
+            "auto are the preset's.",
+            search_aliases=[
+                "loss",
+                "min SNR",
+                "timesteps",
+                "noise offset",
+                "caption dropout",
+                "multi-resolution",
+                "buckets",
+            ],
             inputs=[
                 io.Combo.Input(
                     "loss",
@@ -92,8 +113,17 @@ class Objective(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, **values: Any) -> io.NodeOutput:
+    def validate_inputs(cls, extra_resolutions: str | None = "") -> bool | str:
+        try:
+            parse_resolutions(extra_resolutions or "")
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, extra_resolutions: str = "", **values: Any) -> io.NodeOutput:
         settings = weighted(chosen(values))
+        settings["extra_resolutions"] = parse_resolutions(extra_resolutions)
         data = {name: settings.pop(name) for name in DATA_FIELDS & settings.keys()}
         ObjectiveConfig(**settings)  # refuses bad values here, on the node that has them
         DataConfig(**data)
@@ -113,7 +143,33 @@ def _advanced_widgets() -> list[Any]:
         number("tag_dropout", 0.0, 0.99, 0.01, "Share of tags left out, beyond keep_tokens."),
         switch("shuffle_tags", "Shuffle comma-separated tags, beyond keep_tokens."),
         number("keep_tokens", 0, 100, 1, "Tags at the front that stay where they are."),
-        switch("random_crop", "Crop at a random place instead of the centre."),
+        switch("random_crop", "Crop at five places, taking turns, instead of in the centre."),
+        io.String.Input(
+            "class_word",
+            default=DATA.class_word,
+            optional=True,
+            advanced=True,
+            tooltip="What the trigger word is one of ('woman'): every second step shows the "
+            "pictures under this word and keeps what the base model makes of it. Empty is off.",
+        ),
+        io.String.Input(
+            "extra_resolutions",
+            default="",
+            optional=True,
+            advanced=True,
+            tooltip="More sides to train at besides the preset's resolution, such as '768, 512'. A "
+            "picture's sizes take turns: an epoch grows no longer.",
+        ),
+        switch(
+            "upscale",
+            "Enlarge pictures smaller than their bucket. Off: they get a smaller bucket of their "
+            "own and train no blur.",
+        ),
+        number("bucket_step", 8, 512, 8, "Bucket sides are multiples of this; 64 is usual."),
+        number("caption_variants", 1, 64, 1, "Variants of a caption with shuffled, dropped tags."),
+        number(
+            "regularisation_weight", 0.0, 10.0, 0.05, "Weight of regularisation pictures' loss; 1."
+        ),
     ]
 
 
@@ -125,3 +181,17 @@ def weighted(settings: dict[str, Any]) -> dict[str, Any]:
     if gamma == 0.0:
         settings = {name: value for name, value in settings.items() if name != "min_snr_gamma"}
     return {"weighting": "min-snr" if gamma > 0.0 else "none", **settings}
+
+
+def parse_resolutions(text: str) -> tuple[int, ...]:
+    """Read sides such as ``768, 512``.
+
+    Raises:
+        ValueError: If it is no list of whole numbers, or a side is too small.
+    """
+    sides = text.replace(",", " ").split()
+    if not all(side.isdecimal() for side in sides):
+        raise ValueError(
+            f"extra_resolutions must be sides in pixels such as '768, 512', got {text!r}"
+        )
+    return DataConfig(extra_resolutions=tuple(map(int, sides))).extra_resolutions

@@ -51,9 +51,9 @@ def option_widget(option: Option) -> Any:
 
 
 def list_entry(spec: OptimizerSpec) -> str:
-    """Return an optimizer's line in the tooltip of the list."""
-    missing = "" if spec.is_available else f" Needs the package {spec.requires}, not installed."
-    return f"{spec.name}: {spec.label}. {spec.description}{missing}"
+    """Return an optimizer's line in the tooltip of the list; the same on every machine."""
+    needs = "" if spec.requires is None else f" Needs the package {spec.requires}."
+    return f"{spec.name}: {spec.label}. {spec.description}{needs}"
 
 
 class Optimizer(io.ComfyNode):

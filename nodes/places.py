@@ -1,13 +1,16 @@
 """ComfyUI's folders: image sets are read below ``input/``, all else is written to ``output/``."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import folder_paths
 
+from ..trustopt.config import check_name
 from ..trustopt.data.folder import REPEATS
 from ..trustopt.data.images import EXTENSIONS
+from ..trustopt.plan import Phrase
 from ..trustopt.train.folders import Folders
 
 EXAMPLE = "(example) emoji animals"
@@ -15,6 +18,9 @@ EXAMPLE = "(example) emoji animals"
 
 MAX_DEPTH = 4
 """Folders deeper than this below ``input/`` are not listed; their name can still be given."""
+
+LONGEST_NAME = 60
+"""Characters of a folder named after several runs: three bytes each fit every file system."""
 
 
 def example_folder() -> Path:
@@ -39,18 +45,30 @@ def resolve_image_folder(name: str) -> Path:
     root = folder_paths.get_input_directory()
     if not name.strip():
         raise ValueError(
-            f"no folder of images is chosen: put one below {root}, press R to refresh, choose it"
+            Phrase(
+                "no folder of images is chosen: put one below {root}, press R to refresh, "
+                "choose it",
+                root=root,
+            )
         )
     path = os.path.join(root, name)
     if not folder_paths.is_within_directory(root, path):
         raise ValueError(
-            f"the folder {name!r} leaves ComfyUI's input folder: copy or move your images to a "
-            f"folder below {root} and choose that"
+            Phrase(
+                "the folder {name} leaves ComfyUI's input folder: copy or move your images to a "
+                "folder below {root} and choose that",
+                name=repr(name),
+                root=root,
+            )
         )
     if not os.path.isdir(path):
         raise ValueError(
-            f"the folder {name!r} does not exist below {root}: create it and put images in it, "
-            "or press R to refresh the list and choose another"
+            Phrase(
+                "the folder {name} does not exist below {root}: create it and put images in it, "
+                "or press R to refresh the list and choose another",
+                name=repr(name),
+                root=root,
+            )
         )
     return Path(path)
 
@@ -60,6 +78,46 @@ def output_folders() -> Folders:
     output = Path(folder_paths.get_output_directory())
     runs = output / "trustopt"
     return Folders(loras=output / "loras", runs=runs, cache=runs / ".cache")
+
+
+def lora_of_run(run: str) -> Path | None:
+    """Return the LoRA file of a run; None if it is gone, or the name is no run's."""
+    path = output_folders().loras / f"{run}.safetensors"
+    return path if is_name(run) and path.is_file() else None
+
+
+def plots_folder(runs: Sequence[str]) -> Path:
+    """Make and return a new folder for the pictures of some runs; an earlier one stays as it is.
+
+    One run's is ``plots`` in its own folder, that of several is below ``output/trustopt_plots``.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    folders = output_folders()
+    plots = folders.runs / runs[0] / "plots"
+    if len(runs) > 1 or not is_name(runs[0]) or not plots.parent.is_dir():
+        plain = re.sub(r"[^\w .-]", "_", "_".join(runs))[:LONGEST_NAME].strip(" .")
+        plots = folders.runs.with_name("trustopt_plots") / (plain or "runs")
+    plots.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = plots if number == 1 else plots.with_name(f"{plots.name}_{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def is_name(run: str) -> bool:
+    """Return whether a text may name a run, and so leads nowhere else."""
+    try:
+        check_name(run)
+    except ValueError:
+        return False
+    return True
 
 
 def resolve_lora_file(path: str) -> Path:

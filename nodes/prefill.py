@@ -12,10 +12,19 @@ from typing import Any
 
 from ..trustopt.config import AdapterConfig, OptimizerConfig
 from ..trustopt.data import ImageSet, folder_stamp, scan_folder
-from ..trustopt.plan import FAMILIES, VALUES, TrainPlan, lora_file_bytes, toast_text
+from ..trustopt.plan import (
+    FAMILIES,
+    VALUES,
+    Phrase,
+    TrainPlan,
+    lora_file_bytes,
+    say,
+    toast_text,
+)
 from ..trustopt.train.plan_images import plan_images
 from ..trustopt.train.plan_job import adapter_of, resolve
 from .job import with_wishes
+from .languages import table_of
 from .model_file import ModelFile, find_model, lora_parameters, tiny_model
 from .places import resolve_image_folder
 from .preset import ELSEWHERE
@@ -44,6 +53,8 @@ class Query:
     adapter: Mapping[str, Any] = field(default_factory=dict)
     """Widgets of the Adapter node that the user set."""
     save_dtype: str = "auto"
+    language: str = "en"
+    """Of the message."""
 
 
 def prefill(query: Query) -> dict[str, Any]:
@@ -54,12 +65,7 @@ def prefill(query: Query) -> dict[str, Any]:
     """
     images = read_folder(query)
     model = model_of(query.model)
-    plan = plan_images(
-        images,
-        family=family_of(query, model),
-        purpose=query.purpose,
-        overrides=chosen(query.overrides),
-    )
+    plan = plan_of(query, images, model)
     return {
         "values": widget_values(plan),
         "overridden": sorted(plan.overridden),
@@ -67,6 +73,20 @@ def prefill(query: Query) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "toast": message(query, plan, images, model),
     }
+
+
+def plan_of(query: Query, images: ImageSet, model: ModelFile | None) -> TrainPlan:
+    """Return the plan that the Preset node will make.
+
+    Raises:
+        ValueError: If the family is not known, or a value not allowed.
+    """
+    return plan_images(
+        images,
+        family=family_of(query, model),
+        purpose=query.purpose,
+        overrides=chosen(query.overrides),
+    )
 
 
 def widget_values(plan: TrainPlan) -> dict[str, Any]:
@@ -111,15 +131,28 @@ def family_of(query: Query, model: ModelFile | None) -> str:
         return query.family
     if model is not None:
         return model.family
-    loaded = f"{query.model} tells no family" if query.model else "no model is connected"
+    families = ", ".join(FAMILIES)
+    if query.model:
+        raise ValueError(
+            Phrase(
+                "family is auto and {model} tells no family: connect MODEL of another loader to "
+                "the preset, or choose one of {families}",
+                model=query.model,
+                families=families,
+            )
+        )
     raise ValueError(
-        f"family is auto and {loaded}: connect MODEL of a loader to the preset, "
-        f"or choose {' or '.join(FAMILIES)}"
+        Phrase(
+            "family is auto and no model is connected: connect MODEL of a loader to the preset, "
+            "or choose one of {families}",
+            families=families,
+        )
     )
 
 
 def message(query: Query, plan: TrainPlan, images: ImageSet, model: ModelFile | None) -> str:
     """Return the toast: the plan as its optimizer will run it, and what the folder lacked."""
+    table = table_of(query.language)
     adapter = with_wishes(adapter_of(plan), adapter_wishes(query.adapter))
     optimizer = OptimizerConfig(name=query.optimizer, lr=query.lr if query.lr > 0 else None)
     text = toast_text(
@@ -127,15 +160,25 @@ def message(query: Query, plan: TrainPlan, images: ImageSet, model: ModelFile | 
         resolve(plan, optimizer) if query.optimizer else None,
         file_bytes=file_bytes(model, adapter, query.save_dtype),
         seconds_per_step=seconds_per_step(model.name, plan) if model else None,
+        table=table,
     )
     notes = []
     if query.adapter:
-        notes.append(
-            f"• Adapter node: {adapter.algorithm}, rank/alpha {adapter.rank}/{adapter.alpha:g}"
+        note = Phrase(
+            "Adapter node: {algorithm}, rank/alpha {rank}/{alpha}",
+            algorithm=adapter.algorithm,
+            rank=adapter.rank,
+            alpha=f"{adapter.alpha:g}",
         )
+        notes.append(f"• {say(note, table)}")
     if images.skipped:
-        first = images.skipped[0]
-        notes.append(f"⚠ {len(images.skipped)} files skipped, such as {first.file}: {first.text}")
+        note = Phrase(
+            "{number} files skipped, such as {file}: {reason}",
+            number=len(images.skipped),
+            file=images.skipped[0].file,
+            reason=images.skipped[0].text,
+        )
+        notes.append(f"⚠ {say(note, table)}")
     return "\n".join([text, *notes])
 
 

@@ -6,8 +6,9 @@
 """
 
 import asyncio
-import json
 import math
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from aiohttp import web
 from ..trustopt.config import check_name
 from ..trustopt.signals.recorder import load_signals
 from ..trustopt.signals.table import Signals
+from ..trustopt.train.sample_folder import SamplePicture, read_index
 from .messages import prompt_server
 from .places import output_folders
-from .runs import GRAPH_FILE, active_runs, request_stop_and_keep
+from .run_list import list_runs, read_json, status
+from .runs import active_runs, request_stop_and_keep
 
 
 def add_routes() -> None:
@@ -71,25 +74,6 @@ def run_folder(run_id: str) -> Path | None:
     return folder if (folder / "job.json").is_file() else None
 
 
-def list_runs() -> list[dict[str, Any]]:
-    """Return a line for each run."""
-    active = {run.run_id: run for run in active_runs()}
-    folders = [path.parent for path in output_folders().runs.glob("[!.]*/job.json")]
-    folders.sort(key=lambda folder: (folder / "job.json").stat().st_mtime, reverse=True)
-    return [
-        {
-            "run_id": folder.name,
-            "status": status(folder),
-            "steps": read_json(folder / "job.json").get("steps"),
-            "node": None,
-            "workflow": None,
-            **read_json(folder / GRAPH_FILE),
-            "step": active[folder.name].step if folder.name in active else None,
-        }
-        for folder in folders
-    ]
-
-
 def describe(folder: Path, after: int) -> dict[str, Any]:
     """Return what a run recorded after a step, and how it stands."""
     try:
@@ -101,21 +85,16 @@ def describe(folder: Path, after: int) -> dict[str, Any]:
         "status": status(folder),
         "steps": read_json(folder / "job.json").get("steps"),
         "result": read_json(folder / "result.json"),
+        "can_sample": any(run.run_id == folder.name and run.can_sample for run in active_runs()),
+        "samples": json_samples(read_index(folder / "samples")),
         "columns": json_columns(signals, after),
         "events": [{"step": event.step, "name": event.name} for event in signals.events],
     }
 
 
-def status(folder: Path) -> str:
-    """Return ``training``, ``finished``, ``stopped``, ``interrupted`` or ``unknown`` (a crash)."""
-    if any(run.run_id == folder.name for run in active_runs()):
-        return "training"
-    return read_json(folder / "result.json").get("status", "unknown")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a file's object; an absent one is empty."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def json_samples(pictures: Sequence[SamplePicture]) -> list[dict[str, Any]]:
+    """Return sample pictures as JSON holds them: file, step, number, prompt."""
+    return [asdict(picture) for picture in pictures]
 
 
 def json_columns(signals: Signals, after: int) -> dict[str, list[float | None]]:

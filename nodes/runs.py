@@ -32,8 +32,10 @@ GRAPH_FILE = "graph.json"
 """In a run's folder: which node of which workflow trained it."""
 
 _active: dict[str, ActiveRun] = {}
-_finished: dict[str | None, list[Path]] = {}
-_stopped: dict[str | None, int] = {}
+_results: dict[str | None, Path | None] = {}
+"""Node -> the file of its newest training; None if that was cut short."""
+_lapsed: dict[str | None, int] = {}
+"""Node -> how many of its results did not stand when they were wanted again."""
 _lock = threading.Lock()
 
 
@@ -89,20 +91,20 @@ def take_wishes(run: ActiveRun) -> set[str]:
 
 
 def note_end(node_id: str | None, lora: Path, *, complete: bool) -> None:
-    """Remember how a node's training ended."""
+    """Remember how a node's newest training ended."""
     with _lock:
-        if complete:
-            _finished.setdefault(node_id, []).append(lora)
-        else:
-            _stopped[node_id] = _stopped.get(node_id, 0) + 1
+        _results[node_id] = lora if complete else None
 
 
-def times_undone(node_id: str | None) -> int:
-    """Return how many of a node's trainings do not stand: stopped early, or their file is gone.
+def times_lapsed(node_id: str | None) -> int:
+    """Return how many of a node's results did not stand: cut short, or their file gone.
 
-    It stays the same through a training that completes, so ComfyUI serves its result again; and
-    it changes when a result was cut short or deleted, so ComfyUI trains again.
+    It is the same before and after a training that completes, so ComfyUI serves its result again;
+    it changes when the newest result was cut short or deleted, so ComfyUI trains again.
     """
     with _lock:
-        gone = sum(not lora.exists() for lora in _finished.get(node_id, []))
-        return gone + _stopped.get(node_id, 0)
+        result = _results.get(node_id)
+        if node_id in _results and (result is None or not result.exists()):
+            del _results[node_id]
+            _lapsed[node_id] = _lapsed.get(node_id, 0) + 1
+        return _lapsed.get(node_id, 0)

@@ -1,16 +1,21 @@
 """The node that draws what runs recorded."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from comfy_api.latest import io, ui
 
 from ..trustopt.signals.recorder import load_signals
 from ..trustopt.signals.table import Signals
 from .io_types import CATEGORY, SignalsSocket
+from .messages import show_text
 from .pictures import to_image
-from .places import output_folders
-from .widgets import auto_float, chosen
+from .places import output_folders, plots_folder
+from .widgets import auto_float, chosen, picture_widgets
+
+if TYPE_CHECKING:
+    from .figures import Figure
 
 
 class SignalPreview(io.ComfyNode):
@@ -22,8 +27,9 @@ class SignalPreview(io.ComfyNode):
             node_id="TrustOpt_SignalPreview",
             display_name="Training Signals",
             category=CATEGORY,
-            description="Draws a run's loss, learning rate and the optimizer's own signals. With "
-            "several runs it compares them.",
+            description="Draws a run's loss, learning rate and the optimizer's own signals, its "
+            "loss by noise level and what each block has learned. With several runs it compares "
+            "them.",
             search_aliases=["loss graph", "training chart", "plot loss", "compare runs", "trust"],
             is_output_node=True,
             inputs=[
@@ -65,28 +71,30 @@ class SignalPreview(io.ComfyNode):
                     step=0.001,
                     advanced=True,
                 ),
-                io.Combo.Input(
-                    "theme",
-                    options=["light", "dark"],
-                    default="dark",
+                *picture_widgets(),
+                io.Boolean.Input(
+                    "save_files",
+                    default=False,
                     optional=True,
-                    tooltip="Light suits documents, dark suits the graph.",
-                ),
-                *(
-                    io.Int.Input(
-                        name,
-                        default=default,
-                        min=256,
-                        max=4096,
-                        step=16,
-                        optional=True,
-                        advanced=True,
-                        tooltip=f"{name.capitalize()} of the picture, pixels.",
-                    )
-                    for name, default in (("width", 1280), ("height", 960))
+                    tooltip="Write every picture as PNG and its numbers as CSV, too: into plots in "
+                    "the run's folder, of several runs into output/trustopt_plots. Nothing is "
+                    "overwritten.",
                 ),
             ],
-            outputs=[io.Image.Output("image", tooltip="The plots, one picture.")],
+            outputs=[
+                io.Image.Output("image", tooltip="The plots, one picture."),
+                io.Image.Output(
+                    "noise_levels",
+                    tooltip="Mean loss by noise level: at the beginning and at the end of one run, "
+                    "at the end of several.",
+                ),
+                io.Image.Output(
+                    "blocks",
+                    tooltip="How much each block has learned: the norm of its change in the LoRA "
+                    "files of the runs.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -108,20 +116,40 @@ class SignalPreview(io.ComfyNode):
         theme: Any = "dark",
         width: int = 1280,
         height: int = 960,
+        save_files: bool = False,
     ) -> io.NodeOutput:
         # Imported when it runs: ComfyUI shows every user how long each pack takes to load.
-        from ..trustopt.signals.plots import plot_signals
+        from .figures import draw
 
-        pixels = plot_signals(
-            gather(runs or {}, saved_runs),
-            size=(width, height),
+        shown = gather(runs or {}, saved_runs)
+        figures = draw(
+            shown,
+            {"size": (width, height), "theme": theme},
             series=[name.strip() for name in series.split(",") if name.strip()] or None,
             log_loss=log_loss,
-            theme=theme,
             **chosen({"smoothing": smoothing}),
         )
-        image = to_image(pixels)
-        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
+        said = list(figures.notes)
+        if save_files:
+            said.append(save(shown, figures.drawn))
+        if said:
+            show_text("\n".join(said), cls.hidden.unique_id)
+        drawn = torch.cat([to_image(figure.pixels) for figure in figures.drawn])
+        return io.NodeOutput(
+            to_image(figures.signals.pixels),
+            to_image(figures.noise_levels.pixels),
+            to_image(figures.blocks.pixels),
+            ui=ui.PreviewImage(drawn, cls=cls),
+        )
+
+
+def save(runs: list[Signals], figures: "list[Figure]") -> str:
+    """Write pictures and tables into a new folder; return what to tell the user."""
+    from .figures import write_files
+
+    folder = plots_folder([run.run for run in runs])
+    place = folder.relative_to(output_folders().runs.parent).as_posix()
+    return f"saved in output/{place}: {', '.join(write_files(figures, folder))}"
 
 
 def gather(connected: dict[str, Signals], saved_runs: str) -> list[Signals]:

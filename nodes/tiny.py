@@ -18,15 +18,16 @@ class TinyModel(io.ComfyNode):
             display_name="Tiny Model",
             category=CATEGORY,
             description="SDXL's or FLUX's architecture in a few million weights: a real MODEL, "
-            "CLIP and VAE for 64 x 64 pictures, made at once, nothing downloaded. To learn the "
-            "nodes and to test a graph; its pictures are not art.",
+            "CLIP and VAE for 64 x 64 pictures, nothing downloaded. To learn the nodes and to test "
+            "a graph; its pictures are not art.",
             search_aliases=["demo model", "test model", "quickstart", "toy model"],
             inputs=[
                 io.Combo.Input(
                     "family",
                     options=list(FAMILIES),
                     default="sdxl",
-                    tooltip="Whose architecture the model has in small.",
+                    tooltip="Whose architecture the model has in small. SDXL's draws Google's "
+                    "emoji by name; FLUX's is untrained, its pictures are noise.",
                 )
             ],
             outputs=[

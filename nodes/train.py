@@ -15,16 +15,14 @@ from .io_types import (
     ObjectiveSocket,
     OptimizerSocket,
     PlanSocket,
+    SamplesSocket,
     SignalsSocket,
 )
 from .places import output_folders, resolve_lora_file
-from .runs import times_undone
-from .widgets import auto_int, chosen
+from .runs import times_lapsed
+from .widgets import LARGEST_SEED, auto_int, chosen
 
 DEFAULTS = JobConfig(name="my_lora")
-
-LARGEST_SEED = 2**53 - 1
-"""The largest whole number a browser keeps exactly."""
 
 NEW = "a new LoRA"
 """The entry of ``start_from`` that is no file."""
@@ -88,6 +86,24 @@ class TrainLora(io.ComfyNode):
                     "ranks; the adapter node does not count then.",
                 ),
                 *_advanced_widgets(),
+                SamplesSocket.Input(
+                    "samples", optional=True, tooltip="Sample pictures during training."
+                ),
+                io.Boolean.Input(
+                    "resume_anyway",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Resume although the model, the pictures or the batch size are not "
+                    "those the run was started with. Without it that is refused, and the "
+                    "difference named.",
+                ),
+                ImageSetSocket.Input(
+                    "regularisation",
+                    optional=True,
+                    tooltip="Pictures that should go on looking as the base model makes them, such "
+                    "as other members of the class; drawn as often as the others.",
+                ),
             ],
             outputs=[
                 io.LoraModel.Output("lora", tooltip="The trained LoRA, as saved."),
@@ -98,6 +114,11 @@ class TrainLora(io.ComfyNode):
                 io.Image.Output("plot", tooltip="The signals, drawn."),
                 io.Clip.Output(
                     "clip", tooltip="The text encoders; with the LoRA, if they were trained."
+                ),
+                io.Image.Output(
+                    "samples",
+                    tooltip="The sample pictures as one grid: prompts down, steps across. Nodes "
+                    "after it do not run if none were made.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -118,7 +139,7 @@ class TrainLora(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> int:
         # A run that was cut short, or whose file is gone, must not be served from ComfyUI's cache.
-        return times_undone(cls.hidden.unique_id)
+        return times_lapsed(cls.hidden.unique_id)
 
     @classmethod
     def execute(
@@ -129,15 +150,22 @@ class TrainLora(io.ComfyNode):
         image_set: Any,
         plan: Any,
         optimizer: Any,
+        name: str,
+        seed: int,
         adapter: Any = None,
         objective: Any = None,
         resume: bool = False,
         start_from: str = NEW,
+        samples: Any = None,
+        resume_anyway: bool = False,
+        regularisation: Any = None,
         **settings: Any,
     ) -> io.NodeOutput:
         # Imported when it runs: ComfyUI shows every user how long each pack takes to load.
         from .training import NodeContext, TrainRequest, outputs, train_lora
 
+        if regularisation is not None:
+            image_set = image_set.with_regularisation(regularisation)
         request = TrainRequest(
             model=model,
             clip=clip,
@@ -147,8 +175,10 @@ class TrainLora(io.ComfyNode):
             optimizer=optimizer,
             adapter=adapter,
             objective=objective,
-            settings=chosen(settings),
+            samples=samples,
+            settings={"name": name, "seed": seed, **chosen(settings)},
             resume=resume,
+            anyway=resume_anyway,
             start_from=None if start_from == NEW else resolve_lora_file(start_from),
             node=NodeContext.of(cls),
         )

@@ -3,33 +3,52 @@
 ``GET /trustopt/plan``: the plan of a folder, to fill in the Preset node's widgets.
 ``POST /trustopt/panels``: the page draws the live panel itself.
 ``POST /trustopt/runs/{run_id}/save`` and ``/sample``: wishes to a run under way.
+``GET /trustopt/runs/{run_id}/samples/{file}?size=PIXELS``: a sample picture, or the grid; with a
+size, a small JPEG of it.
 
 A question that has no answer (no picture in the folder, no model connected) is answered with
 ``{"problem": text}`` and status 200: it is for the user to read, no fault of the request.
 """
 
 import asyncio
+import io
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import folder_paths
 from aiohttp import web
+from PIL import Image
 
+from .languages import problem_text
 from .messages import prompt_server
-from .routes import refusal
+from .routes import refusal, run_folder
 from .runs import request_wish
 from .watchers import note_panel
 
 if TYPE_CHECKING:
     from .prefill import Query
 
-TEXTS = ("folder", "caption_extension", "family", "purpose", "model", "optimizer", "save_dtype")
+TEXTS = (
+    "folder",
+    "caption_extension",
+    "family",
+    "purpose",
+    "model",
+    "optimizer",
+    "save_dtype",
+    "language",
+)
 NUMBERS = {"repeats": int, "lr": float}
 OBJECTS = ("overrides", "adapter")
 """Parameters of ``/trustopt/plan`` by kind; objects are written as JSON."""
 
 LONGEST_ID = 200
 """Characters of a client's id; ComfyUI's are 32."""
+
+SMALLEST, LARGEST = 16, 1024
+"""Sides of a small picture, pixels."""
 
 
 def add_web_routes() -> None:
@@ -40,6 +59,7 @@ def add_web_routes() -> None:
     server.routes.get("/trustopt/plan")(get_plan)
     server.routes.post("/trustopt/panels")(post_panel)
     server.routes.post("/trustopt/runs/{run_id}/{wish:save|sample}")(wish_of_run)
+    server.routes.get("/trustopt/runs/{run_id}/samples/{file}")(get_sample)
 
 
 async def get_plan(request: web.Request) -> web.Response:
@@ -54,7 +74,7 @@ async def get_plan(request: web.Request) -> web.Response:
     try:
         return web.json_response(await asyncio.to_thread(prefill, query))
     except ValueError as error:
-        return web.json_response({"problem": str(error)})
+        return web.json_response({"problem": problem_text(error, query.language)})
 
 
 async def wish_of_run(request: web.Request) -> web.Response:
@@ -75,6 +95,47 @@ async def post_panel(request: web.Request) -> web.Response:
         return refusal(400, 'post {"client_id": text}')
     note_panel(client_id)
     return web.json_response({"client_id": client_id})
+
+
+async def get_sample(request: web.Request) -> web.StreamResponse:
+    """Answer with a sample picture of a run, or with a small one for a page to show."""
+    run_id, file = request.match_info["run_id"], request.match_info["file"]
+    path = sample_file(run_id, file)
+    if path is None:
+        return refusal(404, f"run {run_id!r} has no sample picture {file!r}")
+    # A resumed run writes a step's pictures again under their names: pages must ask each time.
+    headers = {"Cache-Control": "no-cache"}
+    if "size" not in request.query:
+        return web.FileResponse(path, headers=headers)
+    size = request.query["size"]
+    if not size.isdecimal() or not SMALLEST <= int(size) <= LARGEST:
+        return refusal(400, f"size must be a whole number from {SMALLEST} to {LARGEST}: pixels")
+    try:
+        body = await asyncio.to_thread(small_jpeg, path, int(size))
+    except OSError as error:
+        return refusal(404, f"{file} cannot be read: {error}")
+    return web.Response(body=body, content_type="image/jpeg", headers=headers)
+
+
+def sample_file(run_id: str, file: str) -> Path | None:
+    """Return a picture of a run's samples folder; None for what lies elsewhere or is none."""
+    run = run_folder(run_id)
+    if run is None or Path(file).name != file or not file.endswith(".png"):
+        return None
+    path = run / "samples" / file
+    # A link in the folder may point out of it.
+    is_inside = folder_paths.is_within_directory(str(run / "samples"), str(path))
+    return path if is_inside and path.is_file() else None
+
+
+def small_jpeg(path: Path, size: int) -> bytes:
+    """Return a picture as a JPEG at most ``size`` pixels wide and high."""
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((size, size), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=88)
+    return file.getvalue()
 
 
 def parse_query(parameters: Mapping[str, str]) -> "Query":

@@ -12,6 +12,9 @@ from comfy_api.latest import io
 AUTO = -1
 """An automatic number: no setting of this pack is negative."""
 
+LARGEST_SEED = 2**53 - 1
+"""The largest whole number a browser keeps exactly."""
+
 ON_OFF = {"on": True, "off": False}
 """A switch with a third state, ``auto``."""
 
@@ -52,6 +55,31 @@ def auto_choice(name: str, choices: Any, tooltip: str, *, advanced: bool = False
     return io.Combo.Input(
         name, options=options, default="auto", optional=True, advanced=advanced, tooltip=tooltip
     )
+
+
+def picture_widgets(*, width: int = 1280, height: int = 960) -> list[Any]:
+    """Return the widgets of a drawn picture: ``theme``, ``width``, ``height``."""
+    theme = io.Combo.Input(
+        "theme",
+        options=["light", "dark"],
+        default="dark",
+        optional=True,
+        tooltip="Light suits documents, dark suits the graph.",
+    )
+    sizes = [
+        io.Int.Input(
+            name,
+            default=default,
+            min=256,
+            max=4096,
+            step=16,
+            optional=True,
+            advanced=True,
+            tooltip=f"{name.capitalize()} of the picture, pixels.",
+        )
+        for name, default in (("width", width), ("height", height))
+    ]
+    return [theme, *sizes]
 
 
 def chosen(values: Mapping[str, Any]) -> dict[str, Any]:

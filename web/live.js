@@ -5,6 +5,7 @@ import { chain, nodeById, nodesOfType } from "./graph.js"
 import { SETTING } from "./panel/choices.js"
 import { loadStyle } from "./panel/element.js"
 import { Panel } from "./panel/panel.js"
+import { ask, post } from "./server.js"
 import { loadTexts, text } from "./texts.js"
 import { toast } from "./toast.js"
 
@@ -33,7 +34,7 @@ function panelOf({ node, workflow }) {
 function onProgress(event) {
   const panel = panelOf(event)
   if (event.status === "preparing") {
-    panel?.onStage(event.stage)
+    panel?.onStage(event)
     return
   }
   panel?.onProgress(event)
@@ -43,7 +44,7 @@ function onProgress(event) {
     if (lora) toast("success", text("saved"), detail)
     return
   }
-  const hint = status === "interrupted" ? `\n${text("resumeHint")}` : ""
+  const hint = status === "interrupted" && step > 0 ? `\n${text("resumeHint")}` : ""
   toast(ENDS[status] ?? "info", text(status), detail + hint)
 }
 
@@ -54,17 +55,13 @@ let announcedId = null
 async function announcePanel() {
   if (!api.clientId || api.clientId === announcedId) return
   announcedId = api.clientId
-  const body = JSON.stringify({ client_id: api.clientId })
-  const headers = { "Content-Type": "application/json" }
-  await api.fetchApi("/trustopt/panels", { method: "POST", headers, body })
+  await post("panels", { client_id: api.clientId })
 }
 
 /** Bring back the newest run of each node: those under way, and those that ended. */
 async function restoreAll() {
   if (!nodesOfType(root(), TRAIN_NODE).length) return
-  const response = await api.fetchApi("/trustopt/runs")
-  if (!response.ok) return
-  const { runs } = await response.json()
+  const { runs = [] } = await ask("runs")
   const restored = new Set()
   for (const run of runs) {
     const panel = panelOf(run)

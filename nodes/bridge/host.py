@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...trustopt.host import (
+    PIXEL_MULTIPLES,
     Conditioning,
     Family,
     HostMemory,
@@ -64,7 +65,7 @@ class ComfyHost:
         self.model_name = model_name_of(model)
         self.latent_channels: int = model.model.latent_format.latent_channels
         self.pixels_per_latent = 8
-        self.pixel_multiple = {"sdxl": 8, "flux": 16}[self.family]
+        self.pixel_multiple = PIXEL_MULTIPLES[self.family]
         self.device: torch.device = model.load_device
         self.dtype = compute_dtype(model)
         self.reserve_memory = reserve_memory
@@ -83,7 +84,11 @@ class ComfyHost:
             "network": weights_fingerprint(model, sorted(model.injections)),
             "vae": weights_fingerprint(vae.patcher, vae.vae_dtype),
             "text_encoders": weights_fingerprint(
-                clip.patcher, clip.layer_idx, clip.tokenizer_options, hooks_note(clip.patcher)
+                clip.patcher,
+                clip.layer_idx,
+                clip.tokenizer_options,
+                hooks_note(clip.patcher),
+                self.dtype,
             ),
         }
 
@@ -105,7 +110,8 @@ class ComfyHost:
     def encode_prompts(self, captions: Sequence[str]) -> list[Prompt]:
         """Encode captions; in a session that trains the text encoders, with gradients.
 
-        See ``conditioning.encode_captions``.
+        See ``conditioning.encode_captions``. Contexts come in the dtype the network will round
+        them to, so that a cache of FLUX's takes half the space.
 
         Raises:
             ValueError: If the CLIP is not one this MODEL takes.
@@ -116,7 +122,7 @@ class ComfyHost:
         prompts = encode_captions(self._clip, captions)
         if prompts:
             check_prompt(prompts[0], self._model, self.family)
-        return prompts
+        return [{**prompt, "context": prompt["context"].to(self.dtype)} for prompt in prompts]
 
     def memory(self) -> HostMemory:
         """Return what ComfyUI counts: the model, and what is free once all others are unloaded."""
@@ -177,6 +183,24 @@ class ComfyHost:
         """
         with self._open_session().sampling() as patcher:
             yield patcher
+
+    @property
+    def learns_text(self) -> bool:
+        """Whether a session is open that trains the text encoders."""
+        return self._text_session is not None
+
+    @property
+    def sampling_clip(self) -> Any:
+        """The CLIP that reads sample prompts: the one in training, if it is trained.
+
+        Like ``sampling``'s patcher it must not be kept.
+        """
+        return self._text_in_training if self.learns_text else self._clip
+
+    @property
+    def vae(self) -> Any:
+        """The VAE that was connected; nothing trains it."""
+        return self._vae
 
     def checkpointing_error(self, noised: Tensor, sigma: Tensor, batch: Conditioning) -> float:
         """Compare gradients with and without checkpointing on one batch, inside a session.

@@ -15,7 +15,8 @@ from typing import Any
 
 import comfy.model_management
 import torch
-from comfy.patcher_extension import PatcherInjection
+from comfy.patcher_extension import PatcherInjection, WrappersMP
+from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 from torch import nn
 
 from ...trustopt.host import Family
@@ -48,6 +49,8 @@ class Trainee:
 def network_of(model: Any, family: Family) -> Trainee:
     """Return a MODEL's network as what is trained."""
     patcher = model.clone()
+    # A compiled network is another module, which has no adapters: samples would not show them.
+    patcher.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)
     root = patcher.model.diffusion_model
     return Trainee(
         patcher=patcher,
@@ -116,6 +119,7 @@ class TrainingSession:
         self.reserve_memory = reserve_memory
         self._patches = Patches()
         self._homes: dict[str, torch.device] = {}
+        self._has_sampled = False
 
     def open(self) -> None:
         """Register the injections and load the model, which runs them."""
@@ -155,10 +159,16 @@ class TrainingSession:
             )
 
     def ensure_loaded(self) -> None:
-        """Load again if another model, or a sample from the original MODEL, took the place."""
+        """Load again if another model, or a sample from the original MODEL, took the place.
+
+        After samples the weights are where sampling wanted them, with a VAE beside them: loading
+        again makes the room that training reserves.
+        """
         loaded = comfy.model_management.loaded_models()
-        if not (self.patcher.is_injected and any(p is self.patcher for p in loaded)):
+        is_loaded = self.patcher.is_injected and any(p is self.patcher for p in loaded)
+        if self._has_sampled or not is_loaded:
             self.load()
+            self._has_sampled = False
 
     @contextmanager
     def forward_pass(self) -> Iterator[Any]:
@@ -180,6 +190,7 @@ class TrainingSession:
         """
         device = self.patcher.load_device
         devices = [device] if device.type == "cuda" else []
+        self._has_sampled = True
         with torch.random.fork_rng(devices=devices), torch.inference_mode(True):
             yield self.patcher
 

@@ -73,6 +73,8 @@ def _model(family: Family, weights: dict[str, Tensor], *, disable_dynamic: bool 
         offload_device=comfy.model_management.unet_offload_device(),
     )
     patcher.model.load_model_weights(dict(weights), "", assign=patcher.is_dynamic())
+    if family == "sdxl":
+        _set_norm_groups(patcher.model, sizes.unet.norm_groups)
     # ComfyUI makes a model anew with this when something needs a copy of its own.
     patcher.cached_patcher_init = (_model_again, (f"tiny-{family}",))
     return patcher
@@ -90,7 +92,15 @@ def _vae(family: Family, weights: dict[str, Tensor]) -> Any:
     parameters = {"ddconfig": layout.ldm_config(), "embed_dim": channels}
     vae = comfy.sd.VAE(sd=dict(weights), config={"params": parameters}, dtype=torch.float32)
     vae.latent_channels = channels
+    _set_norm_groups(vae.first_stage_model, layout.norm_groups)
     return vae
+
+
+def _set_norm_groups(module: torch.nn.Module, groups: int) -> None:
+    """Set the groups of all group norms: ComfyUI has SDXL's 32 built in."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.GroupNorm):
+            part.num_groups = groups
 
 
 def _clip(family: Family, weights: Weights) -> Any:

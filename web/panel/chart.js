@@ -7,6 +7,7 @@ import { PANES, shouldStopAt } from "./series.js"
 const MARGIN = { left: 46, right: 8, top: 16, bottom: 18 }
 const PANE_GAP = 18
 const FONT = "10px sans-serif"
+const GRID_ALPHA = 0.14
 
 /**
  * @typedef {object} Picture what was drawn where, in CSS pixels
@@ -108,7 +109,9 @@ function drawPane(ctx, picture, pane, run, theme) {
   ctx.fillStyle = theme.muted
   for (const tick of scale.ticks) {
     const y = bottom - scale.place(tick) * (bottom - top)
-    line(ctx, theme.grid, [[left, y], [right, y]])
+    ctx.globalAlpha = GRID_ALPHA
+    line(ctx, theme.text, [[left, y], [right, y]])
+    ctx.globalAlpha = 1
     ctx.fillText(readable(tick), left - 5, y)
   }
   ctx.textAlign = "left"

@@ -64,6 +64,7 @@ export class ChartView {
     const run = this.#run
     this.idle.hidden = Boolean(run?.steps.length)
     this.idle.style.display = this.idle.hidden ? "none" : ""
+    if (!run?.steps.length) this.#clear()
     if (!run?.steps.length || !this.chart.clientWidth) return
     this.#series = seriesOf(run)
     this.#theme = themeOf(this.panel)
@@ -79,6 +80,16 @@ export class ChartView {
   remove() {
     clearTimeout(this.#timer)
     this.resizing.disconnect()
+  }
+
+  /** Take away what an earlier run left: a new one makes its first samples before its first step. */
+  #clear() {
+    this.#picture = null
+    this.#series = []
+    this.#row = -1
+    this.#chips.clear()
+    this.legend.replaceChildren()
+    for (const canvas of [this.canvas, this.cursor]) canvas.width = 0
   }
 
   #onMove(event) {

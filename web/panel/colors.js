@@ -8,7 +8,6 @@ const DARK = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", 
  * @typedef {object} Theme
  * @property {string} text
  * @property {string} muted
- * @property {string} grid
  * @property {string} alert
  * @property {(index: number) => string} curve
  */
@@ -20,18 +19,26 @@ const DARK = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", 
  */
 export function themeOf(element) {
   const style = getComputedStyle(element)
-  const curves = isDark(style.backgroundColor) ? DARK : LIGHT
+  const curves = luma(style.backgroundColor) < 128 ? DARK : LIGHT
   return {
     text: style.color,
     muted: style.getPropertyValue("--trustopt-muted"),
-    grid: style.getPropertyValue("--trustopt-grid"),
     alert: "#d55e00",
     curve: (index) => curves[index % curves.length],
   }
 }
 
-/** Whether a computed colour is nearer to black: by the luma of its red, green and blue. */
-function isDark(color) {
-  const [red, green, blue] = (color.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number)
-  return 0.299 * red + 0.587 * green + 0.114 * blue < 128
+const lumas = new Map()
+
+/** How bright a CSS colour is, 0 to 255: a canvas reads every way of writing one. */
+function luma(color) {
+  if (!lumas.has(color)) {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 })
+    const ctx = canvas.getContext("2d")
+    ctx.fillStyle = color
+    ctx.fillRect(0, 0, 1, 1)
+    const [red, green, blue] = ctx.getImageData(0, 0, 1, 1).data
+    lumas.set(color, 0.299 * red + 0.587 * green + 0.114 * blue)
+  }
+  return lumas.get(color)
 }

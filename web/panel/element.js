@@ -34,9 +34,12 @@ export function write(target, content) {
   if (target.textContent !== content) target.textContent = content
 }
 
-/** Load the panel's style sheet into the page, once. */
-export function loadStyle() {
-  const href = new URL("panel.css", import.meta.url).href
+/**
+ * Load a style sheet into the page, once.
+ * @param {string} [file] relative to this one; the panel's if none is given
+ */
+export function loadStyle(file = "panel.css") {
+  const href = new URL(file, import.meta.url).href
   if (document.head.querySelector(`link[href="${href}"]`)) return
   const link = document.createElement("link")
   link.rel = "stylesheet"

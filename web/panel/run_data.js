@@ -28,14 +28,14 @@ export class RunData {
     this.#dropFrom(steps[0])
     const isGap = steps[0] > this.lastStep + 1
     const before = this.steps.length
-    this.steps.push(...steps)
+    extend(this.steps, steps)
     for (const name of Object.keys(columns)) {
       if (name !== "step" && !this.columns.has(name)) {
         this.columns.set(name, new Array(before).fill(null))
       }
     }
     for (const [name, values] of this.columns) {
-      values.push(...(columns[name] ?? new Array(steps.length).fill(null)))
+      extend(values, columns[name] ?? new Array(steps.length).fill(null))
     }
     return isGap
   }
@@ -79,6 +79,11 @@ export class RunData {
     const rows = [...this.columns].map(([name, values]) => [name, values.slice(row)])
     return { step: this.steps.slice(row), ...Object.fromEntries(rows) }
   }
+}
+
+/** Append values one by one: a long run has more than a call takes arguments. */
+function extend(target, values) {
+  for (const value of values) target.push(value)
 }
 
 /**

@@ -4,6 +4,19 @@ import { text } from "../texts.js"
 
 const GIB = 2 ** 30
 
+/** The engine's names of what it does before the first step, and the texts for them. */
+const STAGES = { "encoding images": "encodingImages", "encoding captions": "encodingCaptions" }
+
+/**
+ * "encoding images 3 / 20".
+ * @param {object} event of the server, before the first step
+ * @returns {string}
+ */
+export function stageLine({ stage, done, total }) {
+  const name = stage in STAGES ? text(STAGES[stage]) : stage
+  return `${name} ${done} / ${total}`
+}
+
 /**
  * "step 320 / 2000 · 1.4 s/step · 39 min left · 7.2 / 24.0 GiB".
  * @param {object} state an event of the server, or a run's history
@@ -20,7 +33,8 @@ export function statusLine(state, wish = "") {
     const [used, total] = [memory.used, memory.total].map((bytes) => (bytes / GIB).toFixed(1))
     parts.push(text("memory", { used, total }))
   }
-  if (wish) parts.push(wish)
+  if (state.sampling) parts.push(text("samplingNow", { done: state.sampling }))
+  else if (wish) parts.push(wish)
   return parts.join(" · ")
 }
 
@@ -32,7 +46,7 @@ export function statusLine(state, wish = "") {
 export function duration(seconds) {
   const rounded = Math.round(seconds)
   const [minutes, rest] = [Math.floor(rounded / 60), rounded % 60]
-  if (minutes >= 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
-  if (minutes >= 10) return `${minutes} min`
-  return minutes ? `${minutes} min ${rest} s` : `${rest} s`
+  if (minutes >= 60) return text("hours", { hours: Math.floor(minutes / 60), minutes: minutes % 60 })
+  if (minutes >= 10) return text("minutes", { minutes })
+  return minutes ? text("minutesSeconds", { minutes, seconds: rest }) : text("seconds", { seconds: rest })
 }

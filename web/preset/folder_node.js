@@ -1,7 +1,11 @@
-// One Load Image Set node: choosing a folder sets the trigger word and fills in the presets.
+// One Load Image Set node: choosing a folder sets the trigger word and fills in the presets; its
+// captions can be edited.
 
 import { app } from "../comfy.js"
+import { CaptionEditor } from "../captions/editor.js"
 import { chain, nodesOfType, widgetValue } from "../graph.js"
+import { text } from "../texts.js"
+import { toast } from "../toast.js"
 import { recall, remember } from "./memory.js"
 import { folderNode } from "./plan_query.js"
 
@@ -28,6 +32,26 @@ export class FolderNode {
     chain(node, "onConfigure", () => {
       this.#folder = widgetValue(node, "folder")
     })
+    const press = () => this.#editCaptions()
+    const button = node.addWidget("button", "edit_captions", null, press, { serialize: false })
+    button.label = text("editCaptions")
+    button.serialize = false
+  }
+
+  #editCaptions() {
+    const names = ["folder", "caption_extension"]
+    const values = names.map((name) => [name, widgetValue(this.node, name)])
+    const given = values.filter(([, value]) => value)
+    if (given[0]?.[0] !== "folder") {
+      toast("warn", text("editCaptions"), text("folderLinked"))
+      return
+    }
+    const editor = new CaptionEditor({
+      query: this.#connected()[0]?.query ?? new URLSearchParams(given),
+      trigger: widgetValue(this.node, "trigger_word") ?? "",
+      onSaved: () => this.#refresh({ again: true }),
+    })
+    void editor.open()
   }
 
   #onFolder() {
@@ -55,8 +79,8 @@ export class FolderNode {
     if (this.#folder) remember(this.#folder, { trigger: widgetValue(this.node, "trigger_word") })
   }
 
-  #refresh() {
-    for (const preset of this.#connected()) preset.refresh()
+  #refresh(options) {
+    for (const preset of this.#connected()) preset.refresh(options)
   }
 
   #connected() {

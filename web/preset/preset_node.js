@@ -1,8 +1,9 @@
 // One Preset node: asks the server for its plan when the graph around it changes, and shows it.
 
-import { api, app } from "../comfy.js"
+import { app } from "../comfy.js"
 import { chain, widgetValue } from "../graph.js"
-import { text } from "../texts.js"
+import { ask } from "../server.js"
+import { language, text } from "../texts.js"
 import { toast } from "../toast.js"
 import { AutoValues } from "./auto_values.js"
 import { recall, remember } from "./memory.js"
@@ -78,15 +79,22 @@ export class PresetNode {
     this.refresh()
   }
 
+  /** The question that is asked for this node; null if the graph names no folder. */
+  get query() {
+    const query = planQuery(app.rootGraph ?? app.graph, this.node, this.auto.overrides)
+    query?.set("language", language())
+    return query
+  }
+
   async #ask() {
     if (!this.node.graph) return
     const announce = this.#announce
-    const query = planQuery(app.rootGraph ?? app.graph, this.node, this.auto.overrides)
+    const { query } = this
     const question = query?.toString() ?? ""
     if (question === this.#asked) return
     this.#asked = question
     this.#announce = false
-    const answer = query ? await fetchPlan(question) : { problem: this.#noFolder() }
+    const answer = query ? await ask(`plan?${question}`) : { problem: this.#noFolder() }
     if (this.#asked !== question) {
       this.#announce ||= announce // a newer question is under way: its answer is the one to tell
       return
@@ -105,17 +113,6 @@ export class PresetNode {
     const button = this.node.addWidget("button", "auto_adjust", null, press, { serialize: false })
     button.label = text("autoAdjust")
     button.serialize = false
-  }
-}
-
-/** The server's answer; a server that cannot be reached is a problem like any other. */
-async function fetchPlan(question) {
-  try {
-    const response = await api.fetchApi(`/trustopt/plan?${question}`)
-    const answer = await response.json()
-    return response.ok ? answer : { problem: answer.error }
-  } catch (error) {
-    return { problem: String(error) }
   }
 }
 

@@ -1,180 +1,43 @@
 """Time a training step inside ComfyUI: this trainer, a plain loop, and ComfyUI's own node.
 
-COMFYUI_PATH=... python tools/bench_comfyui.py [--batches 1 4] [--rounds 5] [--only NAME]
+COMFYUI_PATH=... python tools/bench_comfyui.py [--batches 1 4] [--rounds 5] [--only NAME] [--peaks]
 
 The network is ComfyUI's SDXL UNet at two fifths of its widths and depths (248 M parameters, random
 weights, float32), the LoRA of rank 16. All run in one process on one thread, in turns; seconds are
 processor time. ``MiB`` is what a whole run makes live at once above the loaded model, counted by
-tensor (a copy of the model counts); with ``--only``, what the process's memory grows by.
+tensor (a copy of the model counts); with ``--only``, what the process's memory grows by. ``set up``
+is processor time from the start to the network's first call, ``reread`` what is loaded again by
+then, in models. ``--peaks`` counts the memory of one step of the full-size models instead, in
+tensors that have shapes and no numbers.
 """
 
 import argparse
 import contextlib
-import importlib.util
 import math
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
-
-ROOT = Path(__file__).parents[1]
-
-
-def load_file(name: str, path: Path) -> ModuleType:
-    """Import a file."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_KEPT = load_file("tests_conftest", ROOT / "tests" / "conftest.py")  # declares operators
-load_file("comfy_conftest", ROOT / "tests" / "comfy" / "conftest.py")  # boots ComfyUI on the CPU
-torch.use_deterministic_algorithms(False)
-
-import comfy.model_management  # noqa: E402
-import comfy.model_patcher  # noqa: E402
-import comfy.supported_models  # noqa: E402
-import comfy_extras.nodes_train as built_in  # noqa: E402
-import trustopt_test_models as tiny  # noqa: E402
-import trustopt_test_simulator as simulator  # noqa: E402
-from comfy.ldm.modules.attention import BasicTransformerBlock, attention_pytorch  # noqa: E402
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel  # noqa: E402
-from torch.nn.modules.module import register_module_forward_pre_hook  # noqa: E402
-from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
-from torch.utils.checkpoint import checkpoint  # noqa: E402
-from trustopt_pack.nodes.bridge.host import ComfyHost  # noqa: E402
-from trustopt_pack.trustopt.adapters import build_adapters, select_layers  # noqa: E402
-from trustopt_pack.trustopt.cli.contenders import (  # noqa: E402
+from comfy_runs import (  # boots ComfyUI, so it comes before what is ComfyUI's
+    CPU,
+    LOADED_AGAIN,
+    RUNS,
+    WIDTHS,
     Data,
-    Ours,
-    PlainLoop,
-    PlainLora,
-    ratio,
+    medium_model,
+    simulator,
 )
-from trustopt_pack.trustopt.cli.live_bytes import LiveBytes  # noqa: E402
-from trustopt_pack.trustopt.config import AdapterConfig  # noqa: E402
-from trustopt_pack.trustopt.train.peak import PeakMeter  # noqa: E402
 
-ADAPTER = AdapterConfig(rank=16, alpha=16.0)
-UNET = {
-    **simulator.SDXL,
-    "model_channels": 128,
-    "transformer_depth": [0, 0, 2, 2, 4, 4],
-    "transformer_depth_middle": 4,
-    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 4, 4, 4],
-}
-WIDTHS = (UNET["context_dim"], 1280)
-CPU = torch.device("cpu")
-
-
-def medium_model(name: str = "") -> Any:
-    """Return a MODEL as a loader node makes it, with random weights.
-
-    A plain loop gets normal tensors, which autograd may save.
-    """
-    with torch.inference_mode(not name.startswith("plain")):
-        config = comfy.supported_models.SDXL(dict(UNET))
-        config.set_inference_dtype(torch.float32, None)
-        network = config.get_model({}, "")
-        tiny.initialise(network.diffusion_model, 0)
-        comfy.model_management.archive_model_dtypes(network.diffusion_model)
-        network.requires_grad_(False)
-        patcher = comfy.model_patcher.ModelPatcher(network, load_device=CPU, offload_device=CPU)
-    # How ComfyUI's node loads it again, outside inference mode.
-    patcher.cached_patcher_init = (lambda **_: medium_model("plain"), ())
-    return patcher
-
-
-@contextlib.contextmanager
-def ours(patcher: Any, data: Data, checkpointing: bool) -> Iterator[Ours]:
-    """Lend the engine's step in a session on the MODEL."""
-    host = ComfyHost(patcher, object(), object())
-    layers = select_layers(host.layers(), ADAPTER, "sdxl")
-    adapters = build_adapters(layers, ADAPTER, torch.Generator().manual_seed(0))
-    with host.session(adapters.layers, checkpointing=checkpointing):
-        yield Ours(host, adapters, data)
-
-
-@contextlib.contextmanager
-def plain(patcher: Any, data: Data, checkpointing: bool) -> Iterator[PlainLoop]:
-    """Lend a plain loop over the same network, LoRAs in place of the same layers."""
-    model, network = patcher.model, patcher.model.diffusion_model
-    targets = select_layers(ComfyHost(patcher, object(), object()).layers(), ADAPTER, "sdxl")
-    loras = {name: PlainLora(network.get_submodule(name), 16, 1.0) for name in targets}
-    for name, lora in loras.items():
-        parent, _, attribute = name.rpartition(".")
-        setattr(network.get_submodule(parent), attribute, lora)
-    if checkpointing:
-        for block in network.modules():
-            if isinstance(block, BasicTransformerBlock | ResBlock):
-                recompute(block)
-    context = torch.stack([prompt["context"] for prompt in data.conditioning.prompts])
-    labels = torch.randn(len(context), UNET["adm_in_channels"])
-    table = model.model_sampling.sigmas.clone().log()
-    options = {"optimized_attention_override": lambda _, *a, **k: attention_pytorch(*a, **k)}
-
-    def forward(noised: Tensor, sigma: Tensor) -> Tensor:
-        scaled = noised / (sigma.square() + 1.0).sqrt().view(-1, 1, 1, 1)
-        timestep = (sigma.log()[:, None] - table).abs().argmin(1).float()
-        return network(scaled, timestep, context=context, y=labels, transformer_options=options)
-
-    yield PlainLoop(forward, [p for x in loras.values() for p in (x.down, x.up)], data)
-
-
-def recompute(block: Any) -> None:
-    """Run a block again in backward."""
-    forward = block.forward
-
-    def again(*args: Any, **kwargs: Any) -> Tensor:
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
-
-    block.forward = again
-
-
-def node_run(patcher: Any, data: Data, steps: int, **settings: Any) -> None:
-    """Run ComfyUI's own training node."""
-    size = data.latents.shape[-1] * 8
-    labels = {"width": size, "height": size, "crop_w": 0, "crop_h": 0}
-    labels |= {"target_width": size, "target_height": size}
-    positive = [
-        [p["context"][None], {"pooled_output": p["pooled"][None], **labels}]
-        for p in data.conditioning.prompts
-    ]
-    given = {
-        "batch_size": len(positive),
-        "steps": steps,
-        "grad_accumulation_steps": 1,
-        "learning_rate": 1e-4,
-        "rank": 16,
-        "optimizer": "AdamW",
-        "loss_function": "MSE",
-        "seed": 0,
-        "training_dtype": "fp32",
-        "lora_dtype": "fp32",
-        "quantized_backward": False,
-        "algorithm": "LoRA",
-        "gradient_checkpointing": True,
-        "checkpoint_depth": 1,
-        "offloading": False,
-        "existing_lora": "[None]",
-        "bucket_mode": False,
-        "bypass_mode": False,
-        **settings,
-    }
-    with torch.inference_mode(True):
-        built_in.TrainLoraNode.execute(
-            model=[patcher],
-            latents=[{"samples": data.latents.clone()}],
-            positive=[positive],
-            **{name: [value] for name, value in given.items()},
-        )
+# isort: split
+import comfy.model_management
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from trustopt_pack.trustopt.cli.contenders import ratio
+from trustopt_pack.trustopt.cli.live_bytes import LiveBytes
+from trustopt_pack.trustopt.train.peak import PeakMeter
 
 
 class StepClock:
@@ -205,49 +68,19 @@ def step_clock() -> Iterator[StepClock]:
 
 
 @contextlib.contextmanager
-def counted_batches() -> Iterator[list[int]]:
-    """Collect the batch size of every call of any network."""
-    seen: list[int] = []
+def network_calls() -> Iterator[list[tuple[int, float]]]:
+    """Collect batch size and processor time of every call of any network."""
+    seen: list[tuple[int, float]] = []
 
     def note(module: Any, arguments: tuple[Tensor, ...]) -> None:
         if isinstance(module, UNetModel):
-            seen.append(len(arguments[0]))
+            seen.append((len(arguments[0]), time.process_time()))
 
     handle = register_module_forward_pre_hook(note)
     try:
         yield seen
     finally:
         handle.remove()
-
-
-Start = Callable[[Any, Data, int], None]
-"""Trains a number of steps on a MODEL."""
-
-
-def started(lend: Callable[..., Any], checkpointing: bool) -> Start:
-    """Return a whole run of a contender."""
-
-    def run(patcher: Any, data: Data, steps: int) -> None:
-        with lend(patcher, data, checkpointing) as contender:
-            for _ in range(steps):
-                contender.step()
-
-    return run
-
-
-def of_node(**settings: Any) -> Start:
-    """Return a whole run of ComfyUI's own node."""
-    return lambda patcher, data, steps: node_run(patcher, data, steps, **settings)
-
-
-RUNS: dict[str, Start] = {
-    "plain": started(plain, False),
-    "ours": started(ours, False),
-    "plain checkpointed": started(plain, True),
-    "ours checkpointed": started(ours, True),
-    "node, default": of_node(),
-    "node, bypass, no checkpointing": of_node(bypass_mode=True, gradient_checkpointing=False),
-}
 
 
 def live_mib(name: str, data: Data) -> float:
@@ -288,25 +121,53 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pixels", type=int, default=256)
+    parser.add_argument("--peaks", action="store_true", help="count full-size models' memory")
     parser.add_argument("--only", choices=list(RUNS), help="measure this one's resident memory")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.peaks:
+        print_peaks()
+        return
     for batch in given.batches:
         data = Data.of(batch, given.pixels, WIDTHS)
         if given.only:
             print(f"batch {batch}, {given.only}: {resident_mib(given.only, data):.0f} MiB")
             continue
-        print(f"batch {batch:<26} s/step  / plain      MiB  batch of each network call")
+        print(f"batch {batch:<26} s/step  / plain      MiB  set up  reread  batch of each call")
         taken = seconds_in_turns(list(RUNS), data, given.rounds)
         for name, seconds in taken.items():
-            patcher = medium_model(name)
-            with counted_batches() as seen:
-                RUNS[name](patcher, data, 1)
-            comfy.model_management.unload_all_models()
-            memory = live_mib(name, data)
+            set_up, reread, calls = beginning(name, data)
             over = ratio(seconds, taken["plain"])
             print(
-                f"{name:<32} {min(seconds):>6.2f}  {over:>7.3f}  {memory:>7.0f}  {seen}", flush=True
+                f"{name:<32} {min(seconds):>6.2f}  {over:>7.3f}  {live_mib(name, data):>7.0f}  "
+                f"{set_up:>6.2f}  {reread:>6.2f}  {calls}",
+                flush=True,
+            )
+
+
+def beginning(name: str, data: Data) -> tuple[float, float, list[int]]:
+    """Return a one-step run's set-up seconds, models read again, and network batch sizes."""
+    patcher = medium_model(name)
+    LOADED_AGAIN.clear()
+    with network_calls() as seen:
+        started = time.process_time()
+        RUNS[name](patcher, data, 1)
+    comfy.model_management.unload_all_models()
+    set_up = seen[0][1] - started
+    return set_up, sum(LOADED_AGAIN) / patcher.model_size(), [size for size, _ in seen]
+
+
+def print_peaks() -> None:
+    """Print the memory of one step at full size, rank 16, bfloat16, 1024 x 1024 pixels."""
+    print("1024 px, bf16      peak GiB  of it gradients  planned activations  kernels")
+    for family in ("sdxl", "flux"):
+        for checkpointing in (False, True):
+            found = simulator.step(family, checkpointing=checkpointing)
+            gib = [n / 2**30 for n in (found.peak, found.gradients, found.estimate)]
+            words = f"{family}, checkpointed" if checkpointing else family
+            print(
+                f"{words:<18} {gib[0]:>8.2f}  {gib[1]:>15.2f}  {gib[2]:>19.2f}  {found.kernels:>7}",
+                flush=True,
             )
 
 

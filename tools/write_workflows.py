@@ -1,4 +1,6 @@
-"""Write workflows/*.json as ComfyUI's own frontend saves them; run it after changing a node.
+"""Write workflows/*.json as ComfyUI's own frontend saves them, and their thumbnails.
+
+Run it after changing a node.
 
 python tools/write_workflows.py [--pictures FOLDER]
 
@@ -6,6 +8,8 @@ Needs ComfyUI (``COMFYUI_PATH``), its Python with playwright, and a Chromium, as
 """
 
 import argparse
+import base64
+import io
 import json
 import sys
 import tempfile
@@ -16,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests" / "browser")]
 
 from comfy_server import browser_page, comfy_server  # noqa: E402
+from PIL import Image  # noqa: E402
 from workflow_sheets import SHEETS, Sheet  # noqa: E402
 
 from tests.__main__ import find_comfyui  # noqa: E402
@@ -32,6 +37,7 @@ DRAW = """
     graph.add(node)
     if (spec.title) node.title = spec.title
     Object.assign(node.properties, spec.properties)
+    Object.assign(node, spec.colors)
     for (const [name, value] of Object.entries(spec.widgets)) {
       const found = node.widgets.filter((w) => w.name === name || spec.type === 'MarkdownNote')
       if (!found.length) throw new Error(`${spec.type} has no widget ${name}`)
@@ -82,6 +88,7 @@ def save(page: object, sheet: Sheet, pictures: Path | None) -> None:
     text = json.dumps(workflow, indent=2, ensure_ascii=False)
     path = ROOT / "workflows" / f"{sheet.name}.json"
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
+    save_thumbnail(page, path.with_suffix(".jpg"))
     if pictures:
         save_picture(page, sheet, pictures)
 
@@ -95,6 +102,36 @@ def finished(workflow: dict, sheet: Sheet) -> dict:
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"trustopt/{sheet.name}"))
     workflow["extra"] = {"ds": {"scale": 0.6, "offset": [120, 420]}}
     return workflow
+
+
+SHOW_ALL = """
+([width, height]) => {
+  const { canvas, graph } = window.app
+  const boxes = [...graph.nodes, ...graph.groups].map((item) => item.boundingRect ?? item.bounding)
+  const [left, top] = [0, 1].map((i) => Math.min(...boxes.map((box) => box[i])))
+  const [right, bottom] = [0, 1].map((i) => Math.max(...boxes.map((box) => box[i] + box[i + 2])))
+  const scale = Math.min(width / (right - left), height / (bottom - top)) * 0.97
+  canvas.ds.scale = scale
+  canvas.ds.offset = [
+    (width / scale - (right + left)) / 2,
+    (height / scale - (bottom + top)) / 2,
+  ]
+  canvas.setDirty(true, true)
+}
+"""
+THUMBNAIL = (960, 540)
+
+
+def save_thumbnail(page: object, path: Path) -> None:
+    """Save what the template dialog shows: the whole graph, without the page around it."""
+    width, height = THUMBNAIL[0] * 2, THUMBNAIL[1] * 2
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_timeout(500)
+    page.evaluate(SHOW_ALL, [width, height])
+    page.wait_for_timeout(1500)
+    graph = page.evaluate("() => document.querySelector('#graph-canvas').toDataURL('image/png')")
+    picture = Image.open(io.BytesIO(base64.b64decode(graph.partition(",")[2]))).convert("RGB")
+    picture.resize(THUMBNAIL, Image.Resampling.LANCZOS).save(path, quality=82, optimize=True)
 
 
 def save_picture(page: object, sheet: Sheet, folder: Path) -> None:

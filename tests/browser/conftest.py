@@ -93,6 +93,14 @@ def canvas(server, request):
 
 
 @pytest.fixture
+def live(canvas, server):
+    """The live panels of the page; whatever still trains afterwards is stopped."""
+    driven = panels.Live(canvas, server)
+    yield driven
+    driven.stop_all()
+
+
+@pytest.fixture
 def pictures(tmp_path_factory) -> Path:
     """Folder of the screenshots of all tests."""
     return tmp_path_factory.getbasetemp() / "screenshots"
@@ -100,3 +108,4 @@ def pictures(tmp_path_factory) -> Path:
 
 load_file("trustopt_test_workflows", HERE / "workflow_files.py")
 graphs = load_file("trustopt_test_graphs", HERE / "graphs.py")
+panels = load_file("trustopt_test_panels", HERE / "panels.py")

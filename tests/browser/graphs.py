@@ -83,15 +83,15 @@ class Canvas:
 
     def widgets(self, title: str) -> dict:
         """Return a node's widgets as the user sees them."""
-        return self._of(title, "Object.fromEntries(n.widgets.map((w) => [w.name, w.value]))")
+        return self.read(title, "Object.fromEntries(n.widgets.map((w) => [w.name, w.value]))")
 
     def labels(self, title: str) -> dict:
         """Return the labels of a node's widgets."""
-        return self._of(title, "Object.fromEntries(n.widgets.map((w) => [w.name, w.label]))")
+        return self.read(title, "Object.fromEntries(n.widgets.map((w) => [w.name, w.label]))")
 
     def saved(self, title: str) -> dict:
         """Return a node as the workflow saves it."""
-        return self._of(title, "JSON.parse(JSON.stringify(n.serialize()))")
+        return self.read(title, "JSON.parse(JSON.stringify(n.serialize()))")
 
     def queued(self, title: str) -> dict:
         """Return a node's inputs as the prompt has them."""
@@ -127,11 +127,13 @@ class Canvas:
 
     def toast(self, part: str) -> str:
         """Wait for a message that holds ``part`` and return its text."""
-        message = self.page.locator(".p-toast-message, [role=status]").filter(has_text=part).last
+        kinds = ".p-toast-message, [role=status], [role=alert]"  # of older and newer frontends
+        message = self.page.locator(kinds).filter(has_text=part).last
         message.wait_for(timeout=60_000)
         return message.inner_text()
 
-    def _of(self, title: str, expression: str) -> dict:
+    def read(self, title: str, expression: str):
+        """Return what a JavaScript expression says of the node ``n``."""
         return self.page.evaluate(
             f"(title) => {{ {NODE} const n = nodeOf(title); return {expression} }}", title
         )

@@ -1,101 +1,17 @@
 """The live panel in real pages, in both renderers: it follows, asks, survives a reload."""
 
 import json
-import time
-from urllib.parse import quote
 
 import numpy as np
 import pytest
 from trustopt_test_graphs import training_graph
+from trustopt_test_panels import COLOURED, name_of
 
 from trustopt.signals.smoothing import auto_beta, ema
 
 SHORT = {"batch_size": 1, "resolution": 64, "rank": 4, "save_every": 0}
 ENDLESS = 100_000
 """More steps than any test waits for: such a run ends when it is told to."""
-
-PANEL = """
-  const panelOf = (title) => nodeOf(title).widgets.find((w) => w.name === 'live_panel').element
-  const statusOf = (title) => panelOf(title).querySelector('.trustopt-status').textContent
-  const stepOf = (title) => Number((statusOf(title).match(/step (\\d+)/) ?? [0, 0])[1])
-  const buttonOf = (title, text) =>
-    [...panelOf(title).querySelectorAll('button')].find((b) => b.textContent.includes(text))
-"""
-
-COLOURED = """
-  const canvas = panelOf(TITLE).querySelector('canvas')
-  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
-  let count = 0
-  for (let i = 0; i < data.length; i += 4) {
-    const [r, g, b, a] = data.slice(i, i + 4)
-    if (a > 200 && Math.max(r, g, b) - Math.min(r, g, b) > 60) count += 1
-  }
-  return count
-"""
-"""Pixels of a chart that are neither grey nor transparent: its curves."""
-
-
-class Live:
-    """Acts on the panels of a drawn graph."""
-
-    def __init__(self, canvas, server) -> None:
-        self.canvas, self.server = canvas, server
-
-    def read(self, body: str):
-        from trustopt_test_graphs import NODE
-
-        return self.canvas.page.evaluate(f"() => {{ {NODE} {PANEL} {body} }}")
-
-    def wait(self, condition: str, seconds: float = 240) -> None:
-        from trustopt_test_graphs import NODE
-
-        self.canvas.page.wait_for_function(
-            f"() => {{ {NODE} {PANEL} return {condition} }}", timeout=seconds * 1000, polling=200
-        )
-
-    def queue(self) -> None:
-        self.canvas.page.evaluate("async () => { await app.queuePrompt(0) }")
-
-    def wait_for_step(self, title: str, step: int) -> None:
-        self.wait(f"stepOf('{title}') >= {step}")
-
-    def press(self, title: str, text: str) -> None:
-        self.wait(f"!buttonOf('{title}', '{text}').disabled")
-        self.read(f"buttonOf('{title}', '{text}').click()")
-
-    def status(self, title: str) -> str:
-        return self.read(f"return statusOf('{title}')")
-
-    def curves(self, title: str) -> int:
-        return self.read(COLOURED.replace("TITLE", json.dumps(title)))
-
-    def show_first_step(self, title: str) -> str:
-        """Point at the left end of a chart and return the legend."""
-        self.wait(f"buttonOf('{title}', 'loss')")
-        return self.read(f"""
-          const chart = panelOf('{title}').querySelector('.trustopt-chart')
-          const box = chart.getBoundingClientRect()
-          const at = {{ clientX: box.left + 1, clientY: box.top + 20, bubbles: true }}
-          chart.dispatchEvent(new PointerEvent('pointermove', at))
-          return panelOf('{title}').querySelector('.trustopt-legend').textContent
-        """)
-
-
-@pytest.fixture
-def live(canvas, server):
-    """The panels; whatever still trains afterwards is stopped."""
-    yield Live(canvas, server)
-    server.post("/queue", {"clear": True})
-    for run in server.get("/trustopt/runs")["runs"]:
-        if run["status"] == "training":
-            server.post(f"/trustopt/runs/{quote(run['run_id'])}/stop", {})
-    while any(run["status"] == "training" for run in server.get("/trustopt/runs")["runs"]):
-        time.sleep(0.5)
-
-
-def name_of(what: str, request) -> str:
-    """Return a run's name of its own for each test and renderer."""
-    return f"{what} {request.node.callspec.id}"
 
 
 def test_the_chart_grows_saves_and_stops_on_wish(live, server, request) -> None:
@@ -245,6 +161,34 @@ def test_rows_are_appended_replaced_and_missed(page) -> None:
     assert seen["steps"] == [1, 2, 3, 4, 7]
     assert seen["columns"] == {"loss": [9, 8, 7, 1.0, 0.5], "trust": [None] * 5}
     assert seen["near"] == [0, 1, 2, 4]
+
+
+def test_a_new_run_does_not_show_the_curves_of_the_last(page) -> None:
+    body = """
+      const { Choices } = await import('/extensions/trustopt/panel/choices.js')
+      const { RunData } = await import('/extensions/trustopt/panel/run_data.js')
+      const panel = document.createElement('div')
+      panel.style.cssText = 'position: fixed; inset: 0; width: 400px; height: 300px'
+      const view = new ChartView(panel, new Choices())
+      view.chart.style.cssText = 'position: relative; width: 400px; height: 200px'
+      panel.append(view.chart, view.legend)
+      document.body.append(panel)
+      const drawn = (run) => {
+        view.show(run)
+        view.redraw()
+        const { width, height } = view.canvas
+        const pixels = width ? view.canvas.getContext('2d').getImageData(0, 0, width, height) : null
+        const isInked = Boolean(pixels?.data.some((value) => value > 0))
+        return [isInked, view.legend.childElementCount > 0, view.idle.style.display !== 'none']
+      }
+      const run = new RunData('first')
+      run.append({ step: [1, 2, 3], loss: [3, 2, 1] })
+      const seen = [drawn(run), drawn(new RunData('second')), drawn(run)]
+      panel.remove()
+      return seen
+    """
+    seen = part(page, "ChartView", "panel/chart_view.js", body)
+    assert seen == [[True, True, False], [False, False, True], [True, True, False]]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 from PIL import Image
-from trustopt_test_graphs import training_graph
+from trustopt_test_graphs import Canvas, training_graph
 
 CATS, DOGS = "cats", "sets/10_zxq dog"
 
@@ -149,3 +149,19 @@ def test_presets_in_subgraphs_are_filled_in(canvas) -> None:
     canvas.choose("images", "folder", DOGS)
     canvas.wait_for_value("preset", "steps", 2000)
     assert canvas.queued("preset")["steps"] == -1
+
+
+def test_typing_pins_a_value_and_looking_at_one_does_not(vue_page) -> None:
+    canvas = Canvas(vue_page)
+    canvas.draw(training_graph("trainer", folder=CATS))
+    canvas.wait_for_value("preset", "steps", 1500)
+    number = canvas.saved("preset")["id"]
+    inputs = vue_page.locator(f'[data-node-id="{number}"] input')
+    inputs.nth(1).click(force=True)  # the learning rate, shown rounded; a slider lies over it
+    vue_page.keyboard.press("Tab")
+    inputs.nth(0).fill("1000")
+    vue_page.keyboard.press("Enter")
+    canvas.wait_for_value("preset", "warmup_steps", 50)
+    saved = canvas.saved("preset")["widgets_values_named"]
+    assert (saved["steps"], saved["lr"], saved["rank"]) == (1000, -1, -1)
+    assert canvas.errors == []

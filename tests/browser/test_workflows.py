@@ -3,7 +3,16 @@
 import pytest
 from trustopt_test_workflows import NAMES, open_in, prompt_of, read, serialized
 
-EXAMPLES = ("flux_character", "quickstart_tiny", "sdxl_character")
+EXAMPLES = (
+    "compare_optimizers",
+    "continue_training",
+    "flux_character",
+    "flux_style",
+    "quickstart_tiny",
+    "sdxl_character",
+    "sdxl_low_vram",
+    "sdxl_style",
+)
 
 WRONG_WIDGETS = """
 () => window.app.graph.nodes.flatMap((node) => (node.widgets ?? []).filter((w) => {

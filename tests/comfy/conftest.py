@@ -69,6 +69,7 @@ else:
     load_file("trustopt_test_models", Path(__file__).with_name("models.py"))
     load_file("trustopt_test_reference", Path(__file__).with_name("reference.py"))
     load_file("trustopt_test_prompts", Path(__file__).with_name("prompts.py"))
+    load_file("trustopt_test_sampling", Path(__file__).with_name("sampling.py"))
     load_file("trustopt_test_simulator", Path(__file__).with_name("simulator.py"))
 
 
@@ -106,3 +107,17 @@ def comfyui(pack_nodes, tmp_path):
 
     with trustopt_test_graph.comfyui_in(tmp_path) as graphs:
         yield graphs
+
+
+@pytest.fixture
+def no_metadata(pack_nodes, monkeypatch) -> None:
+    """Start ComfyUI with --disable-metadata: LoRAs of different graphs are then the same bytes."""
+    from comfy.cli_args import args
+
+    monkeypatch.setattr(args, "disable_metadata", True)
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    """Return a function from a run's name to the folder of its sample pictures."""
+    return lambda name="tiny": tmp_path / "output" / "trustopt" / name / "samples"

@@ -101,13 +101,13 @@ def step(
         layers = select_layers(host.layers(), config, family)
         adapters = build_adapters(layers, config, torch.Generator())
         weights = list(host._model.model.state_dict().values())
+        side = pixels // 8
         counted = LiveBytes([*weights, *adapters.parameters()])
-        with host.session(adapters.layers, checkpointing=checkpointing), counted:
-            side = pixels // 8
-            noised = torch.empty(batch, host.latent_channels, side, side)
-            host.denoise(
-                noised, torch.empty(batch), conditioning(family, pixels, batch)
-            ).square().mean().backward()
+        noised, sigma = torch.empty(batch, host.latent_channels, side, side), torch.empty(batch)
+        given = conditioning(family, pixels, batch)
+        session = host.session(adapters.layers, checkpointing=checkpointing)
+        with session, counted, adapters.in_dtype(dtype):
+            host.denoise(noised, sigma, given).square().mean().backward()
         gradients = sum(p.grad.numel() * p.grad.element_size() for p in adapters.parameters())
         comfy.model_management.unload_all_models()
     work = Workload(batch=batch, latent_area=side * side, itemsize=dtype.itemsize)

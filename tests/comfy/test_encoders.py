@@ -5,6 +5,7 @@ import torch
 from trustopt_pack.nodes.bridge.conditioning import encode_captions
 from trustopt_pack.nodes.bridge.host import ComfyHost
 from trustopt_pack.nodes.bridge.tiny import load_tiny
+from trustopt_pack.trustopt.host import Conditioning, Geometry
 
 
 def host_of(parts, **other) -> ComfyHost:
@@ -32,6 +33,30 @@ def test_prompts_and_latents_can_be_trained_on(family) -> None:
         assert tensor.device.type == "cpu"
         assert not tensor.is_inference()
         assert not tensor.requires_grad
+
+
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
+def test_contexts_are_rounded_to_what_the_network_takes_and_no_further(family) -> None:
+    parts = load_tiny(family)
+    half = parts.model.clone()
+    half.set_model_compute_dtype(torch.bfloat16)
+    exact = host_of(parts).encode_prompts(["a cat"])[0]
+    host = host_of(parts, model=half)
+    rounded = host.encode_prompts(["a cat"])[0]
+
+    assert rounded["context"].dtype == torch.bfloat16
+    assert torch.equal(rounded["context"], exact["context"].bfloat16())
+    assert torch.equal(rounded["pooled"], exact["pooled"])
+    assert host.identity()["text_encoders"] != host_of(parts).identity()["text_encoders"]
+    size = (64, 64)
+    geometry = [Geometry(original=size, crop=(0, 0), target=size)]
+    noised = torch.ones(1, host.latent_channels, 8, 8)
+    with host.session({}, checkpointing=False):
+        one, other = (
+            host.denoise(noised, torch.ones(1), Conditioning(prompts=[p], geometry=geometry))
+            for p in (exact, rounded)
+        )
+    assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("family", ["sdxl", "flux"])

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from trustopt_test_prompts import EXAMPLE, builtin, node, show
 
@@ -11,13 +10,16 @@ import nodes
 IDS = {
     "TrustOpt_LoadImageSet",
     "TrustOpt_ImageSetFromImages",
+    "TrustOpt_ContactSheet",
     "TrustOpt_Preset",
     "TrustOpt_Optimizer",
     "TrustOpt_Adapter",
     "TrustOpt_Objective",
+    "TrustOpt_Samples",
     "TrustOpt_TrainLora",
     "TrustOpt_SaveLora",
     "TrustOpt_SignalPreview",
+    "TrustOpt_InspectLora",
     "TrustOpt_TinyModel",
 }
 
@@ -297,6 +299,11 @@ def test_only_what_the_user_set_reaches_the_job(comfyui) -> None:
     assert config.options["beta2"] == 0.99
 
 
+def test_an_unknown_optimizer_is_refused(comfyui) -> None:
+    said = comfyui.check({"1": node("Optimizer", optimizer="sgdx"), "2": show(["1", 0])})
+    assert "optimizer" in said
+
+
 def test_an_optimizer_needs_no_option(comfyui) -> None:
     config = value_of(comfyui, "Optimizer", optimizer="emonavi")
     assert (config.name, config.lr, dict(config.options)) == ("emonavi", None, {})
@@ -367,32 +374,3 @@ def test_the_objective_tells_loss_from_data(comfyui) -> None:
     assert "timesteps" not in choice.objective
     assert choice.data["caption_dropout"] == 0.2
     assert choice.data["shuffle_tags"] is True
-
-
-# -- signals -------------------------------------------------------------------------------------
-
-
-def write_run(tmp_path, name: str) -> None:
-    from trustopt_pack.trustopt.signals.recorder import Recorder
-
-    with Recorder(tmp_path / "output" / "trustopt" / name / "signals.jsonl") as recorder:
-        for step in range(1, 40):
-            recorder.record(step, {"loss": 1.0 / step, "lr": 1e-4, "opt/trust": 0.5})
-
-
-def test_saved_runs_are_drawn_and_compared(comfyui, tmp_path) -> None:
-    write_run(tmp_path, "first")
-    write_run(tmp_path, "second")
-    prompt = {"1": node("SignalPreview", saved_runs="first, second", width=640, height=480)}
-    assert comfyui.run(prompt) == "success"
-    (image,) = comfyui.outputs("1")
-    assert tuple(image.shape) == (1, 480, 640, 3)
-    assert image.dtype == torch.float32
-    assert float(image.std()) > 0.02
-    assert comfyui.server.events("executed")[0]["output"]["images"]
-
-
-@pytest.mark.parametrize(("saved", "said"), [("", "no signals to draw"), ("x", "called 'x'")])
-def test_no_signals_says_where_to_get_some(comfyui, saved, said) -> None:
-    assert comfyui.run({"1": node("SignalPreview", saved_runs=saved)}) == "error"
-    assert said in comfyui.error().splitlines()[0]

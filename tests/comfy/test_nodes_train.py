@@ -56,7 +56,7 @@ def test_a_graph_trains_saves_applies_and_samples(comfyui, tmp_path, family) -> 
     ending = comfyui.run(prompt, workflow={"nodes": [], "version": 0.4})
     assert ending == "success", comfyui.error()
 
-    lora, model, signals, losses, path, plot, _ = comfyui.outputs("5")
+    lora, model, signals, losses, path, plot, *_ = comfyui.outputs("5")
     saved = tmp_path / "output" / "loras" / "tiny.safetensors"
     assert path == str(saved)
     assert {k: t.tolist() for k, t in load_file(saved).items()} == {
@@ -231,6 +231,14 @@ def test_stop_and_keep_ends_well_and_is_not_served_as_complete(comfyui) -> None:
     assert "5" not in comfyui.executed()
 
 
+def test_deleting_an_older_lora_trains_nothing_again(comfyui, tmp_path) -> None:
+    comfyui.run(training())
+    comfyui.run(training(seed=2))
+    (tmp_path / "output" / "loras" / "tiny.safetensors").unlink()
+    comfyui.run(training(seed=2))
+    assert "5" not in comfyui.executed()
+
+
 def test_a_deleted_lora_is_trained_again(comfyui, tmp_path) -> None:
     comfyui.run(training())
     comfyui.run(training())
@@ -252,6 +260,12 @@ def test_names_that_are_no_file_names_are_refused_before_the_queue(comfyui, name
     said = comfyui.check(training(name=name))
     assert "cannot name a file" in said
     assert "no path separators" in said
+
+
+def test_any_name_may_be_a_name(comfyui, tmp_path) -> None:
+    for name in ("auto", "on"):  # words that other widgets mean something by
+        assert comfyui.run(training(steps=1, name=name)) == "success", comfyui.error()
+        assert (tmp_path / "output" / "loras" / f"{name}.safetensors").exists()
 
 
 def test_an_unwritable_output_is_refused_before_the_queue(comfyui, tmp_path) -> None:

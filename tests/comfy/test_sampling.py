@@ -4,6 +4,7 @@ import comfy.model_management
 import pytest
 import torch
 import trustopt_test_models as tiny
+from comfy.patcher_extension import WrappersMP
 from trustopt_pack.nodes.bridge.host import ComfyHost
 
 
@@ -58,6 +59,21 @@ def test_sampling_keeps_the_global_random_state() -> None:
         with host.sampling() as half_trained:
             tiny.sample(half_trained, "flux")
         assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_compiled_model_samples_with_its_adapters() -> None:
+    """The compiled network is another module, without them."""
+
+    def compiled(*args, **kwargs) -> None:
+        raise AssertionError("the compiled network was sampled")
+
+    patcher = tiny.build("sdxl")
+    patcher.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "torch.compile", compiled)
+    host = ComfyHost(patcher, object(), object())
+    with host.session(tiny.adapters(host), checkpointing=True), host.sampling() as half_trained:
+        tiny.sample(half_trained, "sdxl")
+    with pytest.raises(AssertionError, match="compiled network"):
+        tiny.sample(patcher, "sdxl")  # the user's own MODEL is as it was
 
 
 def test_random_numbers_repeat_in_the_recomputation() -> None:

@@ -78,7 +78,8 @@ def test_a_page_that_draws_the_panel_gets_numbers_alone(comfyui) -> None:
     assert len(texts) == 1  # how it ended
     assert texts[0].startswith("finished at step 3")
     stages = [e for e in comfyui.server.events("trustopt.progress") if e["status"] == "preparing"]
-    assert stages[0]["stage"].startswith("encoding images")
+    assert stages[0]["stage"] == "encoding images"
+    assert 0 < stages[0]["done"] <= stages[0]["total"]
 
 
 def test_only_the_newest_pages_are_remembered(comfyui) -> None:

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import nodes
 
@@ -44,8 +45,12 @@ def schema_of(node: dict) -> dict:
     return inputs
 
 
-def test_there_are_three() -> None:
-    assert [path.stem for path in FILES] == ["flux_character", "quickstart_tiny", "sdxl_character"]
+def test_each_has_a_thumbnail() -> None:
+    assert len(FILES) == 8
+    for path in FILES:
+        with Image.open(path.with_suffix(".jpg")) as picture:
+            assert picture.format == "JPEG"
+            assert picture.width > picture.height >= 360
 
 
 @pytest.mark.parametrize("path", FILES, ids=ids)

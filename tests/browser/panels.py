@@ -26,6 +26,15 @@ COLOURED = """
 """
 """Pixels of a chart that are neither grey nor transparent: its curves."""
 
+POINT_LEFT = """
+  const chart = panelOf(TITLE).querySelector('.trustopt-chart')
+  const box = chart.getBoundingClientRect()
+  const at = { clientX: box.left + 1, clientY: box.top + 20, bubbles: true }
+  chart.dispatchEvent(new PointerEvent('pointermove', at))
+  return panelOf(TITLE).querySelector('.trustopt-legend').textContent
+"""
+"""Points at the left end of a chart: the legend then tells that step's values."""
+
 
 class Live:
     """Acts on the panels of a drawn graph."""
@@ -60,13 +69,12 @@ class Live:
     def show_first_step(self, title: str) -> str:
         """Point at the left end of a chart and return the legend."""
         self.wait(f"buttonOf('{title}', 'loss')")
-        return self.read(f"""
-          const chart = panelOf('{title}').querySelector('.trustopt-chart')
-          const box = chart.getBoundingClientRect()
-          const at = {{ clientX: box.left + 1, clientY: box.top + 20, bubbles: true }}
-          chart.dispatchEvent(new PointerEvent('pointermove', at))
-          return panelOf('{title}').querySelector('.trustopt-legend').textContent
-        """)
+        return self.read(POINT_LEFT.replace("TITLE", json.dumps(title)))
+
+    def wait_for_first_step(self, title: str) -> None:
+        """Wait until the left end of a chart is the run's first step."""
+        self.wait(f"buttonOf('{title}', 'loss')")
+        self.wait(f"(() => {{ {POINT_LEFT.replace('TITLE', json.dumps(title))} }})().match(/^step 1(?!\\d)/)")
 
     def stop_all(self) -> None:
         """Stop whatever still trains."""

@@ -60,7 +60,7 @@ def test_samples_appear_on_wish_and_after_a_reload(live, server, pictures, reque
     titles = live.read(
         f"{STRIP} return [...stripOf('{name}').querySelectorAll('img')].map((i) => i.alt)"
     )
-    assert titles == ["a fox", "a panda"]  # the example set has no trigger word
+    assert titles == ["a twemoji fox", "a panda"]  # the example set's trigger word
 
     live.wait_for_step(name, 2)
     live.press(name, "Sample now")

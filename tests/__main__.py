@@ -1,53 +1,83 @@
 """Run every test this machine can: ``python -m tests``.
 
 The core's tests and the linters run in this interpreter. The tests against a real ComfyUI run in
-ComfyUI's own interpreter, if a checkout is found (``COMFYUI_PATH``, or comfy-cli's workspace).
+ComfyUI's own interpreter, if a checkout is found (``COMFYUI_PATH``, or comfy-cli's workspace), and
+beside the others: pages and servers wait for each other most of the time.
 """
 
 import configparser
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@dataclass(frozen=True)
+class Part:
+    """One command to run, and what its environment holds besides this one's."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
 def main() -> int:
     """Run all, report all; non-zero if any part failed."""
-    failed = [name for name, command in own_checks() if not run(name, command)]
-    comfy = find_comfyui()
-    if comfy is None:
-        say("SKIPPED: tests/comfy and tests/browser, no ComfyUI found: set COMFYUI_PATH")
-    elif not comfy_python_ready(comfy):
-        say(
-            f"SKIPPED: tests/comfy and tests/browser, {comfy_python(comfy)} cannot import torch, "
-            "peft, pytest and playwright: install them into ComfyUI's environment"
-        )
-    else:
-        command = [comfy_python(comfy), "-m", "pytest", "-q", "tests/comfy", "tests/browser"]
-        if not run("tests in ComfyUI", command, COMFYUI_PATH=str(comfy)):
-            failed.append("tests in ComfyUI")
+    lanes = [own_checks(), *comfy_checks()]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        failed = [name for names in pool.map(run_lane, lanes) for name in names]
     say("FAILED: " + ", ".join(failed) if failed else "all parts passed")
     return len(failed)
 
 
-def own_checks() -> list[tuple[str, list[str]]]:
+def own_checks() -> list[Part]:
     """Return the parts that need nothing but this interpreter."""
     python = sys.executable
     return [
-        ("lint", [python, "-m", "ruff", "check", "."]),
-        ("format", [python, "-m", "ruff", "format", "--check", "."]),
-        ("unit tests", [python, "-m", "pytest", "-q"]),
+        Part("lint", [python, "-m", "ruff", "check", "."]),
+        Part("format", [python, "-m", "ruff", "format", "--check", "."]),
+        Part("unit tests", [python, "-m", "pytest", "-q"]),
     ]
 
 
-def run(name: str, command: list[str], **environment: str) -> bool:
-    """Run one part in the repository's root and say which."""
-    say(f"== {name}")
+def comfy_checks() -> list[list[Part]]:
+    """Return the lanes of tests in a real ComfyUI; none, and say so, where there is none."""
+    comfy = find_comfyui()
+    if comfy is None:
+        say("SKIPPED: tests/comfy and tests/browser, no ComfyUI found: set COMFYUI_PATH")
+        return []
+    if not comfy_python_ready(comfy):
+        say(
+            f"SKIPPED: tests/comfy and tests/browser, {comfy_python(comfy)} cannot import torch, "
+            "peft, pytest and playwright: install them into ComfyUI's environment"
+        )
+        return []
+    pytest = [comfy_python(comfy), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    return [
+        [Part(f"{folder} in ComfyUI", [*pytest, folder], {"COMFYUI_PATH": str(comfy)})]
+        for folder in ("tests/comfy", "tests/browser")
+    ]
+
+
+def run_lane(parts: list[Part]) -> list[str]:
+    """Run parts one after the other, beside the other lanes; return the names of those failed."""
+    return [part.name for part in parts if not run(part)]
+
+
+def run(part: Part) -> bool:
+    """Run one part in the repository's root; print what it said in one piece, once it ended."""
+    say(f"== {part.name} begins")
     # The tests' tensors are small: more than one thread only waits for the others.
-    surroundings = {"OMP_NUM_THREADS": "1", **os.environ, **environment}
-    return subprocess.run(command, cwd=ROOT, env=surroundings).returncode == 0
+    surroundings = {"OMP_NUM_THREADS": "1", **os.environ, **part.environment}
+    ended = subprocess.run(
+        part.command, cwd=ROOT, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    say(f"== {part.name}\n{ended.stdout.decode(errors='replace')}")
+    return ended.returncode == 0
 
 
 def say(line: str) -> None:

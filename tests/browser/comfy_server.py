@@ -12,7 +12,8 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,14 @@ SETTINGS = {
 }
 """A frontend past its first-run dialogs, which writes every text however small."""
 
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+"""Only the server is found. (Routing each request by playwright would switch caches off.)"""
+
+IS_READY = (
+    "window.app?.vueAppReady && window.app.graph && window.app.extensionManager?.spinner === false"
+)
+"""The frontend has set up its extensions and drawn its first workflow."""
+
 
 def find_chromium() -> str | None:
     """Return a Chromium of this machine: ``CHROMIUM_PATH``, or one on the path."""
@@ -44,10 +53,28 @@ class ComfyServer:
     Attributes:
         url: Where it answers.
         folder: Its base folder: input, output, temp, user, custom_nodes.
+        browser: One Chromium for all its pages, started when it is first asked for.
     """
 
     def __init__(self, process: subprocess.Popen, url: str, folder: Path, log: Path) -> None:
         self.process, self.url, self.folder, self._log = process, url, folder, log
+        self._closing = ExitStack()
+
+    @cached_property
+    def browser(self):
+        from playwright.sync_api import sync_playwright
+
+        playwright = self._closing.enter_context(sync_playwright())
+        browser = playwright.chromium.launch(
+            executable_path=find_chromium(),
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", OFFLINE],
+        )
+        self._closing.callback(browser.close)
+        return browser
+
+    def close_browser(self) -> None:
+        """Close Chromium, if it was started."""
+        self._closing.close()
 
     @property
     def log(self) -> str:
@@ -136,6 +163,7 @@ def comfy_server(comfyui: Path, folder: Path, *arguments: str) -> Iterator[Comfy
         server.post("/settings", SETTINGS)
         yield server
     finally:
+        server.close_browser()
         process.send_signal(signal.SIGINT)
         try:
             process.wait(60)
@@ -168,22 +196,17 @@ def free_port() -> int:
 
 @contextmanager
 def browser_page(server: ComfyServer, *, vue_nodes: bool = False) -> Iterator[object]:
-    """Open ComfyUI in Chromium, offline but for the server, and wait until the graph is there."""
-    from playwright.sync_api import sync_playwright
+    """Open ComfyUI in a page with cookies and storage of its own, and wait for its graph.
 
+    The page is offline but for the server.
+    """
     server.post("/settings", {"Comfy.VueNodes.Enabled": vue_nodes})
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=find_chromium(),
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
-        )
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    context = server.browser.new_context(viewport={"width": 1600, "height": 1000})
+    try:
+        page = context.new_page()
         page.set_default_timeout(180_000)
-        page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
         page.goto(server.url)
-        page.wait_for_function("window.app?.vueAppReady && window.app?.graph")
-        page.wait_for_timeout(1000)
-        try:
-            yield page
-        finally:
-            browser.close()
+        page.wait_for_function(IS_READY)
+        yield page
+    finally:
+        context.close()

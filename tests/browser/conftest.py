@@ -75,6 +75,13 @@ def page(server):
         yield opened
 
 
+@pytest.fixture(scope="module")
+def one_page(server):
+    """A page for all tests of a file that only open workflows in it, in the classic renderer."""
+    with tools.browser_page(server) as opened:
+        yield opened
+
+
 @pytest.fixture
 def vue_page(server):
     """A page with ComfyUI's frontend open in the Nodes 2.0 renderer."""

@@ -2,6 +2,8 @@
 
 import uuid
 
+from trustopt_test_server import IS_READY
+
 EXAMPLE = "(example) emoji animals"
 
 DRAW = """
@@ -76,6 +78,11 @@ class Canvas:
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", self._on_console)
+
+    def reload(self) -> None:
+        """Load the page anew, and wait until the frontend is ready."""
+        self.page.reload()
+        self.page.wait_for_function(IS_READY)
 
     def draw(self, graph: dict) -> None:
         """Replace the workflow."""

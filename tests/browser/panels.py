@@ -74,7 +74,8 @@ class Live:
     def wait_for_first_step(self, title: str) -> None:
         """Wait until the left end of a chart is the run's first step."""
         self.wait(f"buttonOf('{title}', 'loss')")
-        self.wait(f"(() => {{ {POINT_LEFT.replace('TITLE', json.dumps(title))} }})().match(/^step 1(?!\\d)/)")
+        legend = f"(() => {{ {POINT_LEFT.replace('TITLE', json.dumps(title))} }})()"
+        self.wait(f"/^step 1(?!\\d)/.test({legend})")
 
     def stop_all(self) -> None:
         """Stop whatever still trains."""

@@ -320,10 +320,9 @@ def test_hundreds_of_pictures_are_fetched_as_they_come_into_view(vue_page, serve
 def test_it_is_readable_in_every_palette(server, vue_page, cats, pictures, palette) -> None:
     server.post("/settings", {"Comfy.ColorPalette": palette})
     try:
-        vue_page.reload()
-        vue_page.wait_for_function("window.app?.vueAppReady && window.app?.graph")
-        vue_page.wait_for_timeout(1000)
-        editor = opened(Canvas(vue_page), server, cats)
+        canvas = Canvas(vue_page)
+        canvas.reload()
+        editor = opened(canvas, server, cats)
         colours = editor.box("p0").evaluate(
             "(box) => { const [text, own] = [getComputedStyle(box).color,"
             " getComputedStyle(box).backgroundColor];"

@@ -51,9 +51,7 @@ def test_a_reload_brings_the_chart_back(live, request) -> None:
     live.canvas.draw(graph)
     live.queue()
     live.wait_for_step(name, 5)
-    live.canvas.page.reload()
-    live.canvas.wait("window.app?.vueAppReady && window.app?.graph")
-    live.canvas.page.wait_for_timeout(1000)
+    live.canvas.reload()
     live.canvas.draw(graph)
     live.wait_for_step(name, 6)
     live.wait_for_first_step(name)  # what came before the reload, too, once it is fetched

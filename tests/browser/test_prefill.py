@@ -107,9 +107,7 @@ def test_choices_come_back_with_their_image_set(canvas) -> None:
     assert plan_of(canvas, "purpose") == ("character",)
     assert canvas.widgets("images")["trigger_word"] == "zxq"
     canvas.page.wait_for_load_state("networkidle")
-    canvas.page.reload()
-    canvas.wait("window.app?.vueAppReady && window.app?.graph")
-    canvas.page.wait_for_timeout(1000)
+    canvas.reload()
     canvas.draw(training_graph("trainer", folder=CATS))
     canvas.choose("images", "folder", DOGS)
     canvas.wait_for_value("preset", "steps", 2222)

@@ -73,9 +73,7 @@ def test_samples_appear_on_wish_and_after_a_reload(live, server, pictures, reque
     assert strip.wait_for_step(0) == 0
     live.canvas.page.screenshot(path=pictures / f"{name}.png")
 
-    live.canvas.page.reload()
-    live.canvas.wait("window.app?.vueAppReady && window.app?.graph")
-    live.canvas.page.wait_for_timeout(1000)
+    live.canvas.reload()
     live.canvas.draw(graph)
     assert strip.wait_for_step(step) == step
     live.press(name, "‹")
@@ -146,9 +144,7 @@ def test_pictures_are_seen_in_both_themes(live, server, pictures, request, palet
     name = name_of("theme", request)
     server.post("/settings", {"Comfy.ColorPalette": palette})
     try:
-        live.canvas.page.reload()
-        live.canvas.wait("window.app?.vueAppReady && window.app?.graph")
-        live.canvas.page.wait_for_timeout(1000)
+        live.canvas.reload()
         live.canvas.draw(sampling_graph(name, steps=40, every=20))
         live.read(ZOOM)
         live.queue()

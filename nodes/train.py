@@ -176,7 +176,7 @@ class TrainLora(io.ComfyNode):
             adapter=adapter,
             objective=objective,
             samples=samples,
-            settings={"name": name, "seed": seed, **chosen(settings)},
+            settings={"name": name, "seed": seed, **chosen(settings, words=["checkpointing"])},
             resume=resume,
             anyway=resume_anyway,
             start_from=None if start_from == NEW else resolve_lora_file(start_from),

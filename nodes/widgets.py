@@ -4,7 +4,7 @@ ComfyUI's number widgets cannot be empty. One rule for all of them is easier to 
 zero here and a blank there, and 0 often means "none".
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -82,10 +82,15 @@ def picture_widgets(*, width: int = 1280, height: int = 960) -> list[Any]:
     return [theme, *sizes]
 
 
-def chosen(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values the user set, those on auto left out and switches as booleans."""
+def chosen(values: Mapping[str, Any], *, words: Collection[str] = ()) -> dict[str, Any]:
+    """Return the values the user set, those on auto left out and switches as booleans.
+
+    Args:
+        values: Of the widgets, by name.
+        words: Names whose "on" and "off" are words to what is set, too.
+    """
     return {
-        name: ON_OFF.get(value, value) if isinstance(value, str) else value
+        name: ON_OFF.get(value, value) if isinstance(value, str) and name not in words else value
         for name, value in values.items()
         if value not in (AUTO, "auto", None)
     }

@@ -280,6 +280,8 @@ class JobConfig:
             raise ValueError(f"lr must be above 0, got {self.lr}")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        if self.checkpointing not in ("auto", "on", "off"):
+            raise ValueError(f"checkpointing must be auto, on or off, got {self.checkpointing!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that ``from_dict`` and JSON take."""

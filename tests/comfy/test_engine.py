@@ -217,6 +217,13 @@ def test_the_plan_and_what_was_taken_stand_beside_each_other(comfyui, tmp_path, 
     assert memory["grown"] is None or memory["grown"] >= 0
 
 
+@pytest.mark.parametrize("word", ["on", "off"])
+def test_checkpointing_is_what_the_widget_says(comfyui, caplog, word) -> None:
+    with caplog.at_level("INFO", "trustopt"):
+        assert comfyui.run(training(steps=1, checkpointing=word)) == "success", comfyui.error()
+    assert f"checkpointing is {word}: as the job says" in "\n".join(caplog.messages)
+
+
 def test_a_second_run_encodes_nothing(comfyui, monkeypatch) -> None:
     import comfy.sd
 

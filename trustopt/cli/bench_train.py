@@ -26,12 +26,14 @@ from ..hosts.layouts.unet import SDXL_UNET, UNetLayout
 from ..hosts.loading import FLUX_DEV_SHIFT
 from ..hosts.noise_levels import sdxl_sigmas
 from ..hosts.sdxl import SDXLDenoiser
+from ..hosts.tiny.specs import SDXL as TINY
 from .contenders import TOKENS, Data, Ours, PlainLoop, PlainLora, peak_bytes, ratio, taken_in_turns
 
 Layout = UNetLayout | FluxLayout
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
+        "tiny": TINY.unet,
         "medium": UNetLayout(channels=(128, 256, 512), depths=(0, 2, 4)),
         "sdxl": SDXL_UNET,
         "flux": FLUX_TRANSFORMER,
@@ -130,13 +132,15 @@ def data_for(layout: Layout, batch: int, pixels: int) -> Data:
 
 
 @contextmanager
-def diffusers_run(denoiser: Denoiser, data: Data, checkpointing: bool) -> Iterator[Ours]:
+def diffusers_run(
+    denoiser: Denoiser, data: Data, checkpointing: bool, adapter: AdapterConfig = ADAPTER
+) -> Iterator[Ours]:
     """Open a session of the headless host and lend the engine's step."""
     without_text: Any = SimpleNamespace(models={}, trainable=())
     device = next(denoiser.network.parameters()).device
     host = DiffusersHost(denoiser, nn.Identity(), without_text, model_name="bench", device=device)
-    layers = select_layers(host.layers(), ADAPTER, host.family)
-    adapters = build_adapters(layers, ADAPTER, torch.Generator().manual_seed(0), device=device)
+    layers = select_layers(host.layers(), adapter, host.family)
+    adapters = build_adapters(layers, adapter, torch.Generator().manual_seed(0), device=device)
     with host.session(adapters.layers, checkpointing=checkpointing):
         yield Ours(host, adapters, data)
 

@@ -4,6 +4,7 @@ Without a ComfyUI checkout, playwright or a Chromium nothing here runs, and the 
 """
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -64,7 +65,9 @@ def server(tmp_path_factory):
         (folder / "models" / kind).mkdir(parents=True)
         for name in names:
             (folder / "models" / kind / name).write_bytes(b"")
-    with tools.comfy_server(COMFYUI, folder) as running:
+    frontend = os.environ.get("COMFYUI_FRONTEND")  # another than the one ComfyUI is installed with
+    arguments = ["--front-end-root", frontend] if frontend else []
+    with tools.comfy_server(COMFYUI, folder, *arguments) as running:
         yield running
 
 

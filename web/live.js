@@ -72,11 +72,11 @@ async function restoreAll() {
 }
 
 app.registerExtension({
-  name: "TrustOpt.Live",
+  name: "trustopt.live",
   settings: [SETTING],
 
   async setup() {
-    loadStyle()
+    void loadStyle()
     await loadTexts()
     api.addEventListener("trustopt.progress", ({ detail }) => onProgress(detail))
     api.addEventListener("reconnected", () => {

@@ -16,7 +16,7 @@ function refreshAll(options) {
 }
 
 app.registerExtension({
-  name: "TrustOpt.Prefill",
+  name: "trustopt.prefill",
   settings: [SETTING],
 
   async setup() {

@@ -6,11 +6,11 @@ import { RunBrowser } from "./runs/browser.js"
 import { loadTexts, text } from "./texts.js"
 
 app.registerExtension({
-  name: "TrustOpt.Runs",
+  name: "trustopt.runs",
 
   async setup() {
-    loadStyle()
-    loadStyle("../runs/runs.css")
+    void loadStyle()
+    void loadStyle("../runs/runs.css")
     await loadTexts()
     const browser = new RunBrowser()
     app.extensionManager.registerSidebarTab({

@@ -5,7 +5,7 @@ import { app } from "./comfy.js"
 import { inputTooltip, loadTexts } from "./texts.js"
 
 app.registerExtension({
-  name: "TrustOpt.Tooltips",
+  name: "trustopt.tooltips",
 
   async beforeRegisterNodeDef(_nodeType, nodeData) {
     if (!nodeData.name.startsWith("TrustOpt_")) return

@@ -56,8 +56,9 @@ export class CaptionEditor {
 
   /** Show the dialog and fetch the captions. */
   async open() {
-    loadStyle(STYLE)
+    void loadStyle(STYLE)
     this.#showActions()
+    // A modal dialog lies above the page by itself, wherever it hangs; it goes when it is closed.
     document.body.append(this.dialog)
     this.dialog.showModal()
     this.#isOpen = true

@@ -34,15 +34,18 @@ export function write(target, content) {
   if (target.textContent !== content) target.textContent = content
 }
 
+const loaded = new Set()
+
 /**
- * Load a style sheet into the page, once.
+ * Load a style sheet into the page, once; no element of the page is touched.
  * @param {string} [file] relative to this one; the panel's if none is given
  */
-export function loadStyle(file = "panel.css") {
+export async function loadStyle(file = "panel.css") {
   const href = new URL(file, import.meta.url).href
-  if (document.head.querySelector(`link[href="${href}"]`)) return
-  const link = document.createElement("link")
-  link.rel = "stylesheet"
-  link.href = href
-  document.head.append(link)
+  if (loaded.has(href)) return
+  loaded.add(href)
+  const sheet = new CSSStyleSheet()
+  document.adoptedStyleSheets.push(sheet)
+  const answer = await fetch(href)
+  await sheet.replace(await answer.text())
 }

@@ -2,7 +2,7 @@
 
 The core's tests and the linters run in this interpreter. The tests against a real ComfyUI run in
 ComfyUI's own interpreter, if a checkout is found (``COMFYUI_PATH``, or comfy-cli's workspace), and
-beside the others: pages and servers wait for each other most of the time.
+those in the browser beside the others: a page and its server wait for each other most of the time.
 """
 
 import configparser
@@ -27,7 +27,8 @@ class Part:
 
 def main() -> int:
     """Run all, report all; non-zero if any part failed."""
-    lanes = [own_checks(), *comfy_checks()]
+    comfy, browser = comfy_checks()
+    lanes = [own_checks() + comfy, browser]
     with ThreadPoolExecutor(len(lanes)) as pool:
         failed = [name for names in pool.map(run_lane, lanes) for name in names]
     say("FAILED: " + ", ".join(failed) if failed else "all parts passed")
@@ -44,23 +45,24 @@ def own_checks() -> list[Part]:
     ]
 
 
-def comfy_checks() -> list[list[Part]]:
-    """Return the lanes of tests in a real ComfyUI; none, and say so, where there is none."""
+def comfy_checks() -> tuple[list[Part], list[Part]]:
+    """Return the tests in a real ComfyUI and in the browser; none, and say so, without one."""
     comfy = find_comfyui()
     if comfy is None:
         say("SKIPPED: tests/comfy and tests/browser, no ComfyUI found: set COMFYUI_PATH")
-        return []
+        return [], []
     if not comfy_python_ready(comfy):
         say(
             f"SKIPPED: tests/comfy and tests/browser, {comfy_python(comfy)} cannot import torch, "
             "peft, pytest and playwright: install them into ComfyUI's environment"
         )
-        return []
+        return [], []
     pytest = [comfy_python(comfy), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    return [
-        [Part(f"{folder} in ComfyUI", [*pytest, folder], {"COMFYUI_PATH": str(comfy)})]
-        for folder in ("tests/comfy", "tests/browser")
-    ]
+    there = {"COMFYUI_PATH": str(comfy)}
+    return (
+        [Part("tests in ComfyUI", [*pytest, "tests/comfy"], there)],
+        [Part("tests in the browser", [*pytest, "tests/browser"], there)],
+    )
 
 
 def run_lane(parts: list[Part]) -> list[str]:

@@ -11,7 +11,7 @@ from .blocks import block_norms
 from .build import build_adapters
 from .check import SaveReport, self_check
 from .continuation import continue_adapters
-from .files import save_lora
+from .files import remove_leftovers, save_lora
 from .inspection import describe_lora, inspect_lora
 from .metadata import build_metadata
 from .patch import LayerPatch
@@ -37,6 +37,7 @@ __all__ = [
     "inspect_lora",
     "is_text_encoder",
     "read_lora",
+    "remove_leftovers",
     "resize",
     "save_lora",
     "select_layers",

@@ -1,6 +1,7 @@
 """Writing a LoRA file: whole or not at all, and never over another one unasked."""
 
 import errno
+import glob
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -114,6 +115,12 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
         with suppress(FileNotFoundError):
             temporary.unlink()
     _flush_folder(path.parent)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of writing ``path``; nobody may be writing it now."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from ..adapters import (
     continue_adapters,
     is_text_encoder,
     read_lora,
+    remove_leftovers,
     select_layers,
 )
 from ..data import TrainingSet, check_image_set, fill_cache, prepare
@@ -200,6 +201,7 @@ def begin(job: Job, run: Run, folder: RunFolder, *, resumed: bool) -> None:
     """Bring a resumed run to its newest saved state, and write down what was asked."""
     fingerprint, say = fingerprint_of(job), job.hooks.on_report
     if resumed:
+        remove_leftovers(folder.lora)
         saved = load_latest(run, folder.state, fingerprint, anyway=job.anyway)
         say(f"resuming {folder.path.name} after step {saved.step}")
         if saved.changed:

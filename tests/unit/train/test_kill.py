@@ -88,3 +88,13 @@ def test_kill_and_resume_is_bit_identical(tmp_path, processes, kind, kills) -> N
     assert one.steps.tolist() == two.steps.tolist() == list(range(1, last + 1))
     for series in ("loss", "grad_norm", "lr", "val/loss"):
         assert str(one.series(series).tolist()) == str(two.series(series).tolist()), series
+
+
+def test_what_a_killed_process_half_wrote_is_removed_by_the_resumed_one(tmp_path) -> None:
+    train("text encoders", tmp_path, lambda step: None)
+    left, others = (tmp_path / "loras" / f".{name}.safetensors.123.tmp" for name in ("toy", "own"))
+    for file in (left, others):
+        file.write_bytes(b"half a file")
+    train("text encoders", tmp_path, lambda step: None)
+    assert not left.exists()
+    assert others.exists()

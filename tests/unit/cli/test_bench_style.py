@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trustopt.cli import bench_style
+from trustopt.cli.style_bench.contest import CONTENDERS, best_rate, trials
+from trustopt.cli.style_bench.judge import judge
+from trustopt.cli.style_bench.table import interval, style_table
+from trustopt.cli.style_bench.tasks import read_task
+from trustopt.optim import OPTIMIZERS
+
+
+@pytest.fixture
+def package(tmp_path):
+    """Ten coloured squares, laid out as the npm package is."""
+    folder = tmp_path / "package"
+    (folder / "img" / "twitter" / "64").mkdir(parents=True)
+    rows = []
+    for index in range(10):
+        image = f"{index}.png"
+        picture = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+        picture.paste((25 * index, 80, 200, 255), (16, 16, 48, 48))
+        picture.save(folder / "img" / "twitter" / "64" / image)
+        rows.append(
+            {"name": f"SQUARE {index}", "image": image, "category": "Objects"}
+            | {"has_img_twitter": index != 9}
+        )
+    (folder / "emoji.json").write_text(json.dumps(rows))
+    return folder
+
+
+def test_pictures_are_split_without_overlap_and_never_otherwise(package):
+    task = read_task(package, trained=4, held_out=5)
+    trained = {sample.caption for sample in task.training.samples}
+    assert len(trained) == 4
+    assert len(set(task.names)) == 5
+    assert not trained & set(task.names)
+    assert "square 9" not in trained | set(task.names)  # the package has no picture of it
+    assert task.prompts[0] == f"twemoji, {task.names[0]}"
+    assert task.truth[0][0, 0].tolist() == [255, 255, 255]  # on white
+    assert read_task(package, trained=4, held_out=5).names == task.names
+
+
+def test_too_few_pictures_and_another_folder_are_refused(package, tmp_path):
+    with pytest.raises(ValueError, match="has 9 fitting pictures, 30 are needed"):
+        read_task(package, trained=10, held_out=20)
+    with pytest.raises(ValueError, match="npm pack emoji-datasource-twitter"):
+        read_task(tmp_path / "nothing")
+
+
+def test_equal_pictures_are_at_no_distance_and_flat_ones_lose_their_edges():
+    true = np.zeros((16, 16, 3), np.uint8)
+    true[:, 8:] = 255
+    same, flat = judge([true], [true]), judge([np.full_like(true, 128)], [true])
+    assert (same.rmse, same.edge_distance, same.edge_energy) == (0.0, 0.0, 1.0)
+    assert flat.edge_energy == pytest.approx(0.0, abs=1e-12)
+    assert flat.edge_distance == pytest.approx(1.0)
+    assert flat.rmse == pytest.approx(0.5, abs=0.01)
+    half = true // 2  # the same edge at half its strength
+    assert judge([half], [true]).edge_energy == pytest.approx(127 / 255)
+
+
+def test_the_interval_is_students():
+    mean, half = interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert half == pytest.approx(4.30 / 3**0.5)
+    assert interval([5.0]) == (5.0, None)
+
+
+def test_every_contender_is_an_optimizer_with_options_it_knows():
+    for contender in CONTENDERS.values():
+        known = {option.name for option in OPTIMIZERS[contender.optimizer].options}
+        assert set(contender.options) <= known
+
+
+def test_rates_are_half_a_decade_apart_around_the_middle():
+    lrs = [trial.lr for trial in trials("adamw", [0], 3, 10)]
+    assert lrs == [0.00063, 0.002, 0.0063]
+    assert [t.seed for t in trials("adamw", [0, 1], 1, 10)] == [0, 1]
+
+
+def result(lr, held_out, seed=0, stop=None):
+    numbers = dict.fromkeys(("best", "gap", "rmse", "edge_distance", "edge_energy"), 0.5)
+    return {"contender": "adamw", "lr": lr, "seed": seed, "held_out": held_out, **numbers} | {
+        "best_step": 20,
+        "stop_step": stop,
+    }
+
+
+def test_the_table_shows_the_best_rate_with_its_spread():
+    results = [result(0.1, 0.4), result(0.2, 0.2), result(0.2, 0.3, seed=1, stop=40)]
+    assert best_rate(results, "adamw") == 0.2
+    line = style_table(results).splitlines()[2]
+    spread = 12.71 * 0.1 / 2**0.5 / 2**0.5
+    assert line.startswith(f"| adamw | 0.2 (end of range) | 2 | 0.2500 ± {spread:.4f} |")
+    assert line.endswith("| 40 |")
+
+
+def test_trials_are_run_judged_and_not_repeated(package, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["--pictures", str(package), "--out", str(out), "--steps", "4", "--seeds", "1"]
+    arguments += ["--rates", "1", "--trained", "4", "--held-out", "2", "--only", "emolynx"]
+    assert bench_style.main(arguments) == 0
+    (told,) = bench_style.read_results(out)
+    assert told["contender"] == "emolynx"
+    assert told["held_out"] != told["before"]
+    assert told["gap"] == pytest.approx(told["held_out"] - told["train"])
+    assert told["best"] <= told["held_out"]
+    assert (out / "samples.png").stat().st_size > 1000
+    assert "| emolynx |" in (out / "table.md").read_text()
+
+    assert bench_style.main(arguments) == 0
+    assert bench_style.read_results(out) == [told]
+
+
+def test_a_share_that_is_none_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        bench_style.main(["--pictures", "x", "--share", "2/2"])
+    assert "0 <= I < N, got '2/2'" in capsys.readouterr().err

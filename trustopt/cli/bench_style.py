@@ -1,0 +1,146 @@
+"""``trustopt bench style``: which optimizer teaches a model a style best, by held-out truth.
+
+The embedded tiny SDXL knows Google's emoji by name. A LoRA learns Twitter's style from twenty
+pictures; others, never trained on, are known in that style, too: so the loss on them, and the
+distance of what is drawn from what is true, can be measured. All contenders take the same number of
+steps, each at several learning rates, over several seeds.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..hosts.diffusers_host import DiffusersHost
+from ..hosts.loading import load_tiny
+from ..optim import OPTIMIZERS
+from ..signals.picture_grid import labelled_grid
+from .demo_job import one_thread
+from .style_bench.contest import CONTENDERS, best_rate, trials
+from .style_bench.table import style_table
+from .style_bench.tasks import Task, read_task
+from .style_bench.trial import Trial, draw, run_trial
+
+SHOWN = 6
+"""Held-out pictures in the grid."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the benchmark and return 0."""
+    given = parsed(arguments)
+    task = read_task(given.pictures, trained=given.trained, held_out=given.held_out)
+    given.out.mkdir(parents=True, exist_ok=True)
+    with one_thread():
+        host = load_tiny("sdxl")
+        np.save(given.out / "base.npy", np.stack(draw(host, task)))
+        for trial in planned(given):
+            attempt(trial, task, host, given.out)
+    results = read_results(given.out)
+    table = style_table(results)
+    (given.out / "table.md").write_text(table, encoding="utf-8")
+    write_grid(task, results, given.out)
+    print(table)
+    print(f"results.jsonl, table.md and samples.png are in {given.out}")
+    return 0
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the command's arguments."""
+    parser = argparse.ArgumentParser(prog="trustopt bench style", description=__doc__)
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        required=True,
+        help="folder of the unpacked npm package emoji-datasource-twitter",
+    )
+    parser.add_argument("--out", type=Path, default=Path("style-bench"), help="results go here")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rates", type=int, default=3, help="learning rates, half a decade apart")
+    parser.add_argument("--only", default="", help="contenders whose name contains this")
+    parser.add_argument("--trained", type=int, default=20, help="pictures to train on")
+    parser.add_argument("--held-out", type=int, default=24, help="pictures to judge by")
+    parser.add_argument(
+        "--best-rate",
+        action="store_true",
+        help="after the first seed, only the rate that was best with it",
+    )
+    parser.add_argument(
+        "--share", default="0/1", help="I/N: of N processes that share --out, this is the I-th"
+    )
+    given = parser.parse_args(arguments)
+    index, _, count = given.share.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        parser.error(f"--share must be I/N with 0 <= I < N, got {given.share!r}")
+    given.share = (int(index), int(count))
+    return given
+
+
+def planned(given: argparse.Namespace) -> list[Trial]:
+    """Return this process's trials that are not done yet, seed by seed."""
+    results = read_results(given.out)
+    done = {(r["contender"], r["lr"], r["seed"], r["steps"]) for r in results}
+    wanted: list[Trial] = []
+    for name, contender in CONTENDERS.items():
+        if given.only not in name:
+            continue
+        if not OPTIMIZERS[contender.optimizer].is_available:
+            print(f"{name}: left out, its package is not installed")
+            continue
+        best = best_rate(results, name) if given.best_rate else None
+        tried = trials(name, range(given.seeds), given.rates, given.steps)
+        wanted += [t for t in tried if t.seed == 0 or best is None or t.lr == best]
+    wanted.sort(key=lambda trial: trial.seed)
+    index, count = given.share
+    return [trial for trial in wanted[index::count] if trial.key not in done]
+
+
+def attempt(trial: Trial, task: Task, host: DiffusersHost, out: Path) -> None:
+    """Run a trial, add its numbers to the results, and keep its pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = run_trial(trial, task, host, Path(folder))
+    np.save(out / picture_file(result), np.stack(result.pop("drawn")))
+    with (out / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result) + "\n")
+    print(
+        f"{trial.contender:<16} lr {trial.lr:<8.2g} seed {trial.seed}: held-out loss "
+        f"{result['before']:.4f} -> {result['held_out']:.4f}, trained {result['train']:.4f}, "
+        f"RMSE {result['rmse']:.4f}, edges {result['edge_distance']:.3f}, "
+        f"{result['seconds']:.0f} s",
+        flush=True,
+    )
+
+
+def read_results(out: Path) -> list[dict[str, Any]]:
+    """Return the trials done so far."""
+    file = out / "results.jsonl"
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def picture_file(result: dict[str, Any]) -> str:
+    """Return the name of the file with a trial's pictures."""
+    return f"{result['contender']} {result['lr']:.2g} {result['seed']} {result['steps']}.npy"
+
+
+def write_grid(task: Task, results: list[dict[str, Any]], out: Path) -> None:
+    """Draw the first held-out pictures: the base, each contender at its best rate, the truth."""
+    columns, pictures = ["before training"], [np.load(out / "base.npy")]
+    for name in CONTENDERS:
+        best = best_rate(results, name)
+        own = [r for r in results if r["contender"] == name and r["lr"] == best]
+        if own:
+            columns.append(name)
+            pictures.append(np.load(out / picture_file(own[0])))
+    columns.append("the truth")
+    pictures.append(np.stack(task.truth))
+    shown = min(SHOWN, len(task.names))
+    cells = [[column[row] for column in pictures] for row in range(shown)]
+    labelled_grid(task.prompts[:shown], columns, cells, cell=96).save(
+        out / "samples.png", optimize=True
+    )

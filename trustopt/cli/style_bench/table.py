@@ -1,0 +1,64 @@
+"""What the trials say, as a Markdown table with confidence intervals."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .contest import CONTENDERS, best_rate
+
+T_975 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+"""Student's t at 97.5 % for a number of values (one degree of freedom less)."""
+
+COLUMNS = {
+    "held-out loss": "held_out",
+    "best on the way": "best",
+    "at step": "best_step",
+    "overfit gap": "gap",
+    "pixel RMSE": "rmse",
+    "edge distance": "edge_distance",
+    "edge energy": "edge_energy",
+}
+
+Result = Mapping[str, Any]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean and half of its 95 % confidence interval; None for a single value.
+
+    Of more than ten values t is taken as that of ten: a little too wide.
+    """
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, None
+    t = T_975[min(len(values), 10)]
+    return mean, t * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def style_table(results: Sequence[Result]) -> str:
+    """Return the table: each contender at its best rate, the best held-out loss first."""
+    rows = [row for name in CONTENDERS if (row := _row(results, name)) is not None]
+    rows.sort(key=lambda row: row[0])
+    head = ["optimizer", "lr", "seeds", *COLUMNS, "should_stop at"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(cells) + " |" for _, cells in rows]) + "\n"
+
+
+def _row(results: Sequence[Result], contender: str) -> tuple[float, list[str]] | None:
+    lr = best_rate(results, contender)
+    if lr is None:
+        return None
+    rates = sorted({r["lr"] for r in results if r["contender"] == contender})
+    own = [r for r in results if r["contender"] == contender and r["lr"] == lr]
+    end = " (end of range)" if len(rates) > 1 and lr in (rates[0], rates[-1]) else ""
+    cells = [contender, f"{lr:.2g}{end}", str(len(own))]
+    cells += [_shown([float(r[key]) for r in own], key) for key in COLUMNS.values()]
+    stops = [str(r["stop_step"]) for r in own if r["stop_step"] is not None]
+    return interval([r["held_out"] for r in own])[0], [*cells, ", ".join(stops) or "-"]
+
+
+def _shown(values: Sequence[float], key: str) -> str:
+    mean, half = interval(values)
+    digits = 0 if key == "best_step" else 4
+    spread = "" if half is None else f" ± {half:.{digits}f}"
+    return f"{mean:.{digits}f}{spread}"

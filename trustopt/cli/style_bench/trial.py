@@ -1,0 +1,159 @@
+"""One trial: an optimizer at a learning rate and a seed trains the task and is judged."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...config import DataConfig, OptimizerConfig
+from ...data import Batch, ImageSet, prepare
+from ...hosts.diffusers_host import DiffusersHost
+from ...hosts.sampling import sample
+from ...signals import Recorder
+from ...train.folders import Folders
+from ...train.hooks import Hooks, ignore
+from ...train.loop import Run, StepReport
+from ...train.plan_images import plan_images
+from ...train.plan_job import job_from_plan
+from ...train.run import Job, run_job
+from ...train.validation import Validation
+from ..demo_job import GUIDANCE, VALUES
+from .judge import judge
+from .tasks import SIDE, Task
+
+MEASUREMENTS = 4
+"""Of the losses after the one before step 1, the last at the end."""
+
+DRAWN = 12
+"""Held-out pictures that are drawn."""
+NOISE_SEED = 0
+SAMPLING_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is tried.
+
+    Attributes:
+        contender: Its name in the table.
+        optimizer: Its name in the registry.
+        lr: Learning rate.
+        seed: Of the LoRA's weights, the data's order and all noise.
+        steps: Of the run.
+        options: Of the optimizer.
+    """
+
+    contender: str
+    optimizer: str
+    lr: float
+    seed: int
+    steps: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, float, int, int]:
+        """What tells trials apart."""
+        return (self.contender, self.lr, self.seed, self.steps)
+
+
+class Measures:
+    """Follows a run's losses on the trained and the held-out pictures, at fixed noise.
+
+    Args:
+        host: The model.
+        task: What is trained.
+    """
+
+    def __init__(self, host: DiffusersHost, task: Task) -> None:
+        self._host, self._task = host, task
+        self._sets = {
+            "train": Validation([whole_batch(task.training, host)], NOISE_SEED),
+            "held_out": Validation([whole_batch(task.held_out, host)], NOISE_SEED),
+        }
+        self.losses: dict[str, list[float]] = {name: [] for name in self._sets}
+        self.steps: list[int] = []
+        self.stop_step: int | None = None
+        self.drawn: list[np.ndarray] = []
+        self.last_step = 0
+
+    def on_step(self, report: StepReport, _: Recorder) -> None:
+        """Note the first step at which the optimizer would stop."""
+        if self.stop_step is None and report.signals.get("should_stop"):
+            self.stop_step = report.step
+
+    def on_sample(self, run: Run) -> None:
+        """Measure the losses; draw the held-out pictures when the run is over."""
+        self.steps.append(run.step)
+        for name, validation in self._sets.items():
+            self.losses[name].append(validation.loss(run))
+        if run.step == self.last_step:
+            self.drawn = draw(self._host, self._task)
+
+
+def whole_batch(images: ImageSet, host: DiffusersHost) -> Batch:
+    """Return all pictures of a set as one batch, neither mirrored nor without caption."""
+    config = DataConfig(resolution=SIDE, caption_dropout=0.0)
+    training_set = prepare(images, config, host, cache_dir=None, seed=0, progress=ignore)
+    stream = training_set.batches(len(images.samples), 1, torch.Generator().manual_seed(0))
+    return next(stream)
+
+
+def draw(host: DiffusersHost, task: Task) -> list[np.ndarray]:
+    """Draw the first held-out pictures with the model as it is."""
+    pictures = sample(
+        host,
+        task.prompts[:DRAWN],
+        size=(SIDE, SIDE),
+        steps=SAMPLING_STEPS,
+        guidance=GUIDANCE["sdxl"],
+        seed=NOISE_SEED,
+    )
+    return list(pictures)
+
+
+def run_trial(trial: Trial, task: Task, host: DiffusersHost, folder: Path) -> dict[str, Any]:
+    """Train and judge; return plain numbers, and the drawn pictures under ``drawn``."""
+    every = max(1, trial.steps // MEASUREMENTS)
+    overrides = {**VALUES, "steps": trial.steps, "lr": trial.lr, "sample_every": every}
+    plan = plan_images(task.training, family="sdxl", purpose="style", overrides=overrides)
+    optimizer = OptimizerConfig(name=trial.optimizer, options=trial.options)
+    config = job_from_plan(plan, optimizer, name="trial", seed=trial.seed)
+    measures = Measures(host, task)
+    measures.last_step = config.steps
+    job = Job(
+        config=config,
+        host=host,
+        images=task.training,
+        folders=Folders(loras=folder / "loras", runs=folder / "runs"),
+        hooks=Hooks(
+            on_step=measures.on_step,
+            on_sample=measures.on_sample,
+            on_sample_failed=reraise,
+        ),
+    )
+    result = run_job(job)
+    return {**asdict(trial), **summary(measures, task), "seconds": result.seconds}
+
+
+def reraise(_step: int, error: Exception) -> None:
+    """A trial that cannot be measured is worth nothing."""
+    raise error
+
+
+def summary(measures: Measures, task: Task) -> dict[str, Any]:
+    """Return what is kept of a trial."""
+    held_out, train = measures.losses["held_out"], measures.losses["train"]
+    best = int(np.argmin(held_out))
+    return {
+        **asdict(judge(measures.drawn, task.truth[: len(measures.drawn)])),
+        "held_out": held_out[-1],
+        "before": held_out[0],
+        "best": held_out[best],
+        "best_step": measures.steps[best],
+        "train": train[-1],
+        "gap": held_out[-1] - train[-1],
+        "stop_step": measures.stop_step,
+        "drawn": measures.drawn,
+    }

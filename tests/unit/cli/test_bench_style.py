@@ -6,7 +6,7 @@ from PIL import Image
 
 from trustopt.cli import bench_style
 from trustopt.cli.style_bench.contest import CONTENDERS, best_rate, trials
-from trustopt.cli.style_bench.judge import judge
+from trustopt.cli.style_bench.judge import Verdict, judge
 from trustopt.cli.style_bench.table import interval, style_table
 from trustopt.cli.style_bench.tasks import read_task
 from trustopt.optim import OPTIMIZERS
@@ -85,6 +85,7 @@ def result(lr, held_out, seed=0, stop=None):
     numbers = dict.fromkeys(("best", "gap", "rmse", "edge_distance", "edge_energy"), 0.5)
     return {"contender": "adamw", "lr": lr, "seed": seed, "held_out": held_out, **numbers} | {
         "best_step": 20,
+        "before": 0.6,
         "stop_step": stop,
     }
 
@@ -92,7 +93,9 @@ def result(lr, held_out, seed=0, stop=None):
 def test_the_table_shows_the_best_rate_with_its_spread():
     results = [result(0.1, 0.4), result(0.2, 0.2), result(0.2, 0.3, seed=1, stop=40)]
     assert best_rate(results, "adamw") == 0.2
-    line = style_table(results).splitlines()[2]
+    base, line = style_table(results, Verdict(0.3, 1.4, 1.0)).splitlines()[2:]
+    assert base.startswith("| before training | - | - | 0.6000 |")
+    assert base.endswith("| 0.3000 | 1.4000 | 1.0000 | - |")
     spread = 12.71 * 0.1 / 2**0.5 / 2**0.5
     assert line.startswith(f"| adamw | 0.2 (end of range) | 2 | 0.2500 ± {spread:.4f} |")
     assert line.endswith("| 40 |")
@@ -103,16 +106,21 @@ def test_trials_are_run_judged_and_not_repeated(package, tmp_path, capsys):
     arguments = ["--pictures", str(package), "--out", str(out), "--steps", "4", "--seeds", "1"]
     arguments += ["--rates", "1", "--trained", "4", "--held-out", "2", "--only", "emolynx"]
     assert bench_style.main(arguments) == 0
-    (told,) = bench_style.read_results(out)
+    task = read_task(package, trained=4, held_out=2)
+    (told,) = bench_style.read_results(out, 4, task)
     assert told["contender"] == "emolynx"
     assert told["held_out"] != told["before"]
-    assert told["gap"] == pytest.approx(told["held_out"] - told["train"])
+    grown = (told["held_out"] - told["before"]) - (told["train"] - told["train_before"])
+    assert told["gap"] == pytest.approx(grown)
     assert told["best"] <= told["held_out"]
     assert (out / "samples.png").stat().st_size > 1000
     assert "| emolynx |" in (out / "table.md").read_text()
 
     assert bench_style.main(arguments) == 0
-    assert bench_style.read_results(out) == [told]
+    assert bench_style.read_results(out, 4, task) == [told]
+    assert len((out / "results.jsonl").read_text().splitlines()) == 1
+    assert bench_style.read_results(out, 5, task) == []  # other settings are other trials
+    assert bench_style.read_results(out, 4, read_task(package, trained=5, held_out=2)) == []
 
 
 def test_a_share_that_is_none_is_refused(capsys):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .contest import CONTENDERS, best_rate
+from .judge import Verdict
 
 T_975 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 """Student's t at 97.5 % for a number of values (one degree of freedom less)."""
@@ -14,7 +15,7 @@ COLUMNS = {
     "held-out loss": "held_out",
     "best on the way": "best",
     "at step": "best_step",
-    "overfit gap": "gap",
+    "gap grown": "gap",
     "pixel RMSE": "rmse",
     "edge distance": "edge_distance",
     "edge energy": "edge_energy",
@@ -35,13 +36,26 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
     return mean, t * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def style_table(results: Sequence[Result]) -> str:
-    """Return the table: each contender at its best rate, the best held-out loss first."""
+def style_table(results: Sequence[Result], base: Verdict) -> str:
+    """Return the table: each contender at its best rate, the best held-out loss first.
+
+    Args:
+        results: Of trials with the same pictures and number of steps.
+        base: On what the model draws before training.
+    """
     rows = [row for name in CONTENDERS if (row := _row(results, name)) is not None]
     rows.sort(key=lambda row: row[0])
     head = ["optimizer", "lr", "seeds", *COLUMNS, "should_stop at"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    if results:
+        lines.append("| " + " | ".join(_base_row(results, base)) + " |")
     return "\n".join(lines + ["| " + " | ".join(cells) + " |" for _, cells in rows]) + "\n"
+
+
+def _base_row(results: Sequence[Result], base: Verdict) -> list[str]:
+    before = f"{results[0]['before']:.4f}"
+    verdict = [f"{value:.4f}" for value in (base.rmse, base.edge_distance, base.edge_energy)]
+    return ["before training", "-", "-", before, before, "0", "0.0000", *verdict, "-"]
 
 
 def _row(results: Sequence[Result], contender: str) -> tuple[float, list[str]] | None:

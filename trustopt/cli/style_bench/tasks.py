@@ -37,6 +37,11 @@ class Task:
     held_out: ImageSet
 
     @property
+    def size(self) -> list[int]:
+        """Pictures trained on, and held out."""
+        return [len(self.training.samples), len(self.held_out.samples)]
+
+    @property
     def prompts(self) -> list[str]:
         """What asks for the held-out pictures."""
         return [with_trigger(name, TRIGGER_WORD) for name in self.names]

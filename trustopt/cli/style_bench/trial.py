@@ -134,7 +134,12 @@ def run_trial(trial: Trial, task: Task, host: DiffusersHost, folder: Path) -> di
         ),
     )
     result = run_job(job)
-    return {**asdict(trial), **summary(measures, task), "seconds": result.seconds}
+    return {
+        **asdict(trial),
+        "pictures": task.size,
+        **summary(measures, task),
+        "seconds": result.seconds,
+    }
 
 
 def reraise(_step: int, error: Exception) -> None:
@@ -153,7 +158,9 @@ def summary(measures: Measures, task: Task) -> dict[str, Any]:
         "best": held_out[best],
         "best_step": measures.steps[best],
         "train": train[-1],
-        "gap": held_out[-1] - train[-1],
+        "train_before": train[0],
+        # What the two sets differ by before training is not overfitting.
+        "gap": (held_out[-1] - held_out[0]) - (train[-1] - train[0]),
         "stop_step": measures.stop_step,
         "drawn": measures.drawn,
     }

@@ -38,7 +38,8 @@ def boot_comfyui(path: Path) -> None:
     import comfy.options
 
     comfy.options.enable_args_parsing(True)
-    argv, sys.argv = sys.argv, [sys.argv[0], "--cpu"]
+    cpu = [] if os.environ.get("COMFYUI_DEVICE") == "cuda" else ["--cpu"]
+    argv, sys.argv = sys.argv, [sys.argv[0], *cpu]
     try:
         import comfy.cli_args
     finally:

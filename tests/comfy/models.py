@@ -99,7 +99,9 @@ def build(family: str, storage: str = "fp32", *, state: dict | None = None, seed
         comfy.model_management.archive_model_dtypes(diffusion)
         network.requires_grad_(False)
         patcher = comfy.model_patcher.ModelPatcher(
-            network, load_device=torch.device("cpu"), offload_device=torch.device("cpu")
+            network,
+            load_device=comfy.model_management.get_torch_device(),
+            offload_device=torch.device("cpu"),
         )
     patcher.cached_patcher_init = (lambda *_, **__: build(family, storage), (f"tiny_{family}",))
     return patcher
@@ -140,7 +142,7 @@ def fingerprint(patcher) -> dict[str, str]:
             parts = list(parameter.state_dict("").values())
         for part in parts:
             plain = part.detach().clone().contiguous().flatten()
-            weights.update(name.encode() + plain.view(torch.uint8).numpy().tobytes())
+            weights.update(name.encode() + plain.view(torch.uint8).cpu().numpy().tobytes())
     return {
         "weights": weights.hexdigest(),
         "keys": repr(sorted(network.state_dict())),

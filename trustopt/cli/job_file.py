@@ -165,9 +165,7 @@ def read_job_file(path: Path, settings: Sequence[str] = ()) -> JobFile:
         ValueError: If the file is missing or no TOML, or a table, key or value is unknown or not
             allowed; the message names file, table and key.
     """
-    tables = parse(path)
-    for setting in settings:
-        put(tables, setting)
+    tables = parse_with(path, settings)
     where = path.name
     known = ["plan", *TABLES]
     for name, table in tables.items():
@@ -185,8 +183,25 @@ def read_job_file(path: Path, settings: Sequence[str] = ()) -> JobFile:
     return job
 
 
-def parse(path: Path) -> dict[str, Any]:
+def parse_with(path: Path, settings: Sequence[str]) -> dict[str, Any]:
+    """Return a job file's tables with settings put over them.
+
+    Raises:
+        ValueError: As ``parse`` and ``put`` do.
+    """
+    tables = parse(path)
+    for setting in settings:
+        put(tables, setting)
+    return tables
+
+
+def parse(path: Path, *, kind: str = "job file", example: str = "train") -> dict[str, Any]:
     """Return a TOML file's tables.
+
+    Args:
+        path: The file.
+        kind: What errors call it.
+        example: The command that prints one.
 
     Raises:
         ValueError: If it cannot be read, or is no TOML.
@@ -195,11 +210,11 @@ def parse(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(
-            f"job file {path} cannot be read ({error.strerror}): give the path of a TOML file; "
-            "trustopt train --example prints one to start from"
+            f"{kind} {path} cannot be read ({error.strerror}): give the path of a TOML file; "
+            f"trustopt {example} --example prints one to start from"
         ) from error
     except ValueError as error:  # not UTF-8, or not TOML
-        raise ValueError(f"job file {path} is no TOML: {error}") from error
+        raise ValueError(f"{kind} {path} is no TOML: {error}") from error
 
 
 def put(tables: dict[str, Any], setting: str) -> None:

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
         "demo": Command("demo", "train a tiny model on bundled pictures; downloads nothing"),
         "train": Command("train", "train a LoRA as a job.toml says"),
+        "sweep": Command("sweep", "train one job in many ways, as a sweep.toml lists them"),
         "plan": Command("plan", "show the training plan for a folder of pictures, or for a number"),
         "inspect": Command("inspect_lora", "show what is in a LoRA file"),
         "convert": Command("convert_lora", "write a LoRA in another format, precision or rank"),

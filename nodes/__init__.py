@@ -2,8 +2,9 @@
 
 Reading order: ``image_set``, ``preset``, ``optimizer`` (what goes into a run), ``train`` (the
 node), ``training`` (what it does), ``sampler`` (its sample pictures), ``live`` (what it shows
-meanwhile), ``runs`` and ``routes`` (how a browser follows and stops it), ``web_routes``,
-``run_routes``, ``prefill``, ``caption_routes`` and ``captions`` (what its extension asks).
+meanwhile), ``export_job`` and ``job_export`` (the same training as a job file), ``runs`` and
+``routes`` (how a browser follows and stops it), ``web_routes``, ``run_routes``, ``prefill``,
+``caption_routes`` and ``captions`` (what its extension asks).
 ``bridge`` hosts ComfyUI's models for the engine.
 """
 
@@ -12,6 +13,7 @@ from comfy_api.latest import ComfyExtension, io
 from .adapter import Adapter
 from .caption_routes import add_caption_routes
 from .contact_sheet import ContactSheet
+from .export_job import ExportJob
 from .image_set import ImageSetFromImages, LoadImageSet
 from .inspect_lora import InspectLora
 from .objective import Objective
@@ -50,6 +52,7 @@ class TrustOptExtension(ComfyExtension):
             Samples,
             TrainLora,
             SaveLora,
+            ExportJob,
             SignalPreview,
             InspectLora,
             TinyModel,

@@ -99,16 +99,16 @@ def plots_folder(runs: Sequence[str]) -> Path:
     if len(runs) > 1 or not is_name(runs[0]) or not plots.parent.is_dir():
         plain = re.sub(r"[^\w .-]", "_", "_".join(runs))[:LONGEST_NAME].strip(" .")
         plots = folders.runs.with_name("trustopt_plots") / (plain or "runs")
-    plots.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        folder = plots if number == 1 else plots.with_name(f"{plots.name}_{number}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
+    return _new_folder(plots)
+
+
+def jobs_folder(name: str) -> Path:
+    """Make and return a new folder for an exported job; an earlier one stays as it is.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    return _new_folder(output_folders().runs.with_name("trustopt_jobs") / name)
 
 
 def is_name(run: str) -> bool:
@@ -136,6 +136,19 @@ def resolve_lora_file(path: str) -> Path:
             f"{', '.join(dict.fromkeys(roots))}"
         )
     return Path(candidate)
+
+
+def _new_folder(wanted: Path) -> Path:
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
 
 
 def _walk(folder: Path, name: str, depth: int) -> Iterator[str]:

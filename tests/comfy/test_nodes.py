@@ -18,6 +18,7 @@ IDS = {
     "TrustOpt_Samples",
     "TrustOpt_TrainLora",
     "TrustOpt_SaveLora",
+    "TrustOpt_ExportJob",
     "TrustOpt_SignalPreview",
     "TrustOpt_InspectLora",
     "TrustOpt_TinyModel",

@@ -1,21 +1,19 @@
 """From a job file to a job: pictures read, model loaded, plan made."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
-from ..config import JobConfig
-from ..data import ImageSet, scan_folder
 from ..hosts.diffusers_host import DiffusersHost
 from ..hosts.loading import load_checkpoint, load_tiny
 from ..plan import TrainPlan
 from ..train.folders import Folders
 from ..train.lora_file import DTYPES
 from ..train.plan_images import plan_images
-from ..train.plan_job import adapter_of, data_of, job_from_plan, objective_of
 from ..train.ranks import Ranks
 from ..train.run import Job
-from .job_file import JobFile, settings_of
+from .job_config import job_config, load_images
+from .job_file import JobFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,37 +54,6 @@ def prepare_job(file: JobFile, ranks: Ranks) -> PreparedJob:
         ranks=ranks,
     )
     return PreparedJob(job=job, host=host, plan=plan)
-
-
-def job_config(file: JobFile, plan: TrainPlan) -> JobConfig:
-    """Return the run's settings: the plan's values, then what the file sets beyond them."""
-    return job_from_plan(
-        plan,
-        file.optimizer,
-        name=file.name,
-        seed=file.output.seed,
-        adapter=replace(adapter_of(plan), **file.adapter),
-        objective=replace(objective_of(plan), **file.objective),
-        data=replace(data_of(plan), **file.data),
-        **settings_of(file.training),
-    )
-
-
-def load_images(file: JobFile) -> ImageSet:
-    """Scan the job's folders."""
-    table = file.images
-    images = scan_folder(
-        file.locate(table.folder),
-        trigger_word=table.trigger_word,
-        caption_extension=table.caption_extension,
-        repeats=table.repeats,
-    )
-    if not table.regularisation:
-        return images
-    others = scan_folder(
-        file.locate(table.regularisation), caption_extension=table.caption_extension
-    )
-    return images.with_regularisation(others)
 
 
 def load_host(file: JobFile, ranks: Ranks) -> DiffusersHost:

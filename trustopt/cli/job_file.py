@@ -51,6 +51,8 @@ class ImagesTable:
     """Times each picture is seen an epoch, on top of a sub-folder's own (``10_name``)."""
     regularisation: str = ""
     """Folder of pictures that should look as the base model makes them; empty: none."""
+    manifest: str = ""
+    """List of the pictures by content; training is refused if they are others. Empty: none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--launch",
         default="",
         metavar="COMMAND",
-        help="start each run with this, for example 'torchrun --nproc-per-node 4'",
+        help="with --commands: what each line begins with, for example 'torchrun --standalone "
+        "--nproc-per-node 4'",
     )
 
 
@@ -64,17 +65,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sweep is None:
         raise ValueError("name a sweep file; trustopt sweep --example prints one to start from")
     sweep = read_sweep_file(arguments.sweep)
-    launcher = shlex.split(arguments.launch)
+    if arguments.launch and not arguments.commands:
+        raise ValueError(
+            "--launch goes with --commands, which prints command lines for a shell: trustopt sweep "
+            f"{arguments.sweep} --commands --launch {shlex.quote(arguments.launch)} | sh"
+        )
     if arguments.list:
         print(listing(sweep))
         return FINISHED
     if arguments.commands:
-        print(*map(shlex.join, commands_of(sweep, launcher)), sep="\n")
+        print(*map(shlex.join, commands_of(sweep, shlex.split(arguments.launch))), sep="\n")
         return FINISHED
     if arguments.index is not None:
         return train_one(sweep.jobs[index_of(arguments.index, len(sweep.jobs)) - 1])
     refuse_launched(sweep)
-    return work_off(sweep, launcher)
+    return work_off(sweep)
 
 
 def listing(sweep: Sweep) -> str:
@@ -145,7 +150,7 @@ def refuse_launched(sweep: Sweep) -> None:
     count = int(os.environ.get("WORLD_SIZE") or 1)
     if count > 1:
         raise ValueError(
-            f"a launcher started {count} processes, and a sweep is one: let the sweep start the "
-            f"launcher, trustopt sweep {sweep.path} --launch 'torchrun --nproc-per-node {count}', "
-            "or launch one run with --index"
+            f"a launcher started {count} processes, and each would work off the whole sweep: "
+            f"launch one run with --index, or all of them with trustopt sweep {sweep.path} "
+            f"--commands --launch 'torchrun --nproc-per-node {count}' | sh"
         )

@@ -1,10 +1,11 @@
 """Works a sweep off, each run a process of its own: one that fails leaves the others alone."""
 
+import multiprocessing
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -14,7 +15,7 @@ from ..train.folders import RunFolder, find_run
 from .exit_codes import FINISHED, INTERRUPTED, STOPPED, UNEXPECTED
 from .stopping import SIGNALS
 from .sweep_file import Sweep, SweepJob
-from .sweep_state import folders_of, state_of, write_down
+from .sweep_state import folders_of, state_of
 
 ENDINGS = {
     FINISHED: "finished",
@@ -38,23 +39,18 @@ def commands_of(sweep: Sweep, launcher: Sequence[str]) -> Iterator[list[str]]:
     """
     for job in sweep.jobs:
         if state_of(job) != "finished":
-            yield command_of(sweep, job, launcher)
+            yield [*(launcher or [sys.executable]), "-m", "trustopt", *arguments_of(sweep, job)]
 
 
-def command_of(sweep: Sweep, job: SweepJob, launcher: Sequence[str]) -> list[str]:
-    """Return the words that train one run."""
-    start = list(launcher) or [sys.executable]
-    return [*start, "-m", "trustopt", "sweep", str(sweep.path), "--index", str(job.number)]
+def arguments_of(sweep: Sweep, job: SweepJob) -> list[str]:
+    """Return what ``trustopt`` is given to train one run."""
+    return ["sweep", str(sweep.path), "--index", str(job.number)]
 
 
-def work_off(sweep: Sweep, launcher: Sequence[str]) -> int:
+def work_off(sweep: Sweep) -> int:
     """Train all runs that are not finished, one after the other, and return the exit code.
 
     Ctrl-C ends the run under way as it ends ``trustopt train``, and begins no other.
-
-    Args:
-        sweep: The runs.
-        launcher: As for ``commands_of``.
 
     Returns:
         0 if all are finished or ended by their optimizer, 3 if the user stopped, 1 if any failed.
@@ -71,8 +67,7 @@ def work_off(sweep: Sweep, launcher: Sequence[str]) -> int:
                 codes[job.number] = FINISHED
             elif not relay.asked:
                 print(f"run {job.number} of {len(sweep.jobs)}, {job.name}", flush=True)
-                write_down(job)
-                codes[job.number] = relay.run(command_of(sweep, job, launcher))
+                codes[job.number] = relay.run(_command, arguments_of(sweep, job))
                 print(flush=True)
     print(report(sweep, codes))
     picture = draw_losses(sweep)
@@ -81,6 +76,13 @@ def work_off(sweep: Sweep, launcher: Sequence[str]) -> int:
     failed = any(code not in ENDINGS for code in codes.values())
     stopped = relay.asked or INTERRUPTED in codes.values()
     return UNEXPECTED if failed else STOPPED if stopped else FINISHED
+
+
+def _command(arguments: list[str]) -> None:
+    """Be the program with these arguments, in a process of its own."""
+    from .main import main
+
+    sys.exit(main(arguments))
 
 
 class Relay:
@@ -92,7 +94,7 @@ class Relay:
 
     def __init__(self) -> None:
         self.asked = False
-        self._child: subprocess.Popen | None = None
+        self._child: Any = None
         self._previous: list = []
 
     def __enter__(self) -> "Relay":
@@ -103,23 +105,18 @@ class Relay:
         for name, handler in self._previous:
             signal.signal(name, handler)
 
-    def run(self, command: Sequence[str]) -> int:
-        """Run a process to its end and return its exit code.
-
-        Raises:
-            ValueError: If there is no such program.
-        """
+    def run(self, target: Callable[..., None], *arguments: Any) -> int:
+        """Call a function in a new process; return its exit code, below 0 if a signal ended it."""
+        # Not forked: a process that has used a GPU cannot be.
+        child = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
+        child.start()
+        self._child = child
         try:
-            self._child = subprocess.Popen(command)
-        except OSError as error:
-            raise ValueError(
-                f"--launch {command[0]} cannot be started ({error.strerror}): give a launcher that "
-                "is installed, such as torchrun or 'accelerate launch'"
-            ) from error
-        try:
-            return self._child.wait()
+            child.join()
         finally:
             self._child = None
+        assert child.exitcode is not None, "it has been joined"
+        return child.exitcode
 
     def _receive(self, number: int, _frame: object) -> None:
         self.asked = True

@@ -1,5 +1,7 @@
 """A job on the tiny model that takes a second or two."""
 
+import json
+
 import pytest
 from PIL import Image
 
@@ -41,3 +43,22 @@ def job_file(tmp_path):
     path = tmp_path / "squares.toml"
     path.write_text(JOB, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def package(tmp_path):
+    """Ten coloured squares, laid out as the npm package is."""
+    folder = tmp_path / "package"
+    (folder / "img" / "twitter" / "64").mkdir(parents=True)
+    rows = []
+    for index in range(10):
+        image = f"{index}.png"
+        picture = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+        picture.paste((25 * index, 80, 200, 255), (16, 16, 48, 48))
+        picture.save(folder / "img" / "twitter" / "64" / image)
+        rows.append(
+            {"name": f"SQUARE {index}", "image": image, "category": "Objects"}
+            | {"has_img_twitter": index != 9}
+        )
+    (folder / "emoji.json").write_text(json.dumps(rows))
+    return folder

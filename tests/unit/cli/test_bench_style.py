@@ -1,8 +1,5 @@
-import json
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from trustopt.cli import bench_style
 from trustopt.cli.style_bench.contest import CONTENDERS, best_rate, trials
@@ -10,25 +7,6 @@ from trustopt.cli.style_bench.judge import Verdict, judge
 from trustopt.cli.style_bench.table import interval, style_table
 from trustopt.cli.style_bench.tasks import read_task
 from trustopt.optim import OPTIMIZERS
-
-
-@pytest.fixture
-def package(tmp_path):
-    """Ten coloured squares, laid out as the npm package is."""
-    folder = tmp_path / "package"
-    (folder / "img" / "twitter" / "64").mkdir(parents=True)
-    rows = []
-    for index in range(10):
-        image = f"{index}.png"
-        picture = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
-        picture.paste((25 * index, 80, 200, 255), (16, 16, 48, 48))
-        picture.save(folder / "img" / "twitter" / "64" / image)
-        rows.append(
-            {"name": f"SQUARE {index}", "image": image, "category": "Objects"}
-            | {"has_img_twitter": index != 9}
-        )
-    (folder / "emoji.json").write_text(json.dumps(rows))
-    return folder
 
 
 def test_pictures_are_split_without_overlap_and_never_otherwise(package):
@@ -93,12 +71,24 @@ def result(lr, held_out, seed=0, stop=None):
 def test_the_table_shows_the_best_rate_with_its_spread():
     results = [result(0.1, 0.4), result(0.2, 0.2), result(0.2, 0.3, seed=1, stop=40)]
     assert best_rate(results, "adamw") == 0.2
+    lucky = [*results, result(0.3, 0.1)]  # one seed's luck is no rate's mean
+    assert best_rate(lucky, "adamw") == 0.2
+    assert best_rate(lucky, "lion") is None
     base, line = style_table(results, Verdict(0.3, 1.4, 1.0)).splitlines()[2:]
     assert base.startswith("| before training | - | - | 0.6000 |")
-    assert base.endswith("| 0.3000 | 1.4000 | 1.0000 | - |")
+    assert base.endswith("| 0.3000 | 1.4000 | 1.0000 | - | - |")
     spread = 12.71 * 0.1 / 2**0.5 / 2**0.5
     assert line.startswith(f"| adamw | 0.2 (end of range) | 2 | 0.2500 ± {spread:.4f} |")
-    assert line.endswith("| 40 |")
+    assert line.endswith("| - | 40 |")
+
+
+def test_losses_are_compared_seed_by_seed():
+    results = [result(0.1, 0.4), result(0.1, 0.2, seed=1)]
+    results += [result(0.1, 0.5) | {"contender": "lion"}]
+    results += [result(0.1, 0.32, seed=1) | {"contender": "lion"}]
+    line = style_table(results, Verdict(0.3, 1.4, 1.0)).splitlines()[-1]
+    half = 12.71 * 0.01 * 2**0.5 / 2**0.5
+    assert line.endswith(f"| +0.1100 ± {half:.4f} | - |")
 
 
 def test_trials_are_run_judged_and_not_repeated(package, tmp_path, capsys):

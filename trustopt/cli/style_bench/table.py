@@ -21,6 +21,9 @@ COLUMNS = {
     "edge energy": "edge_energy",
 }
 
+REFERENCE = "adamw"
+"""The contender that the others' losses are compared with, seed by seed."""
+
 Result = Mapping[str, Any]
 
 
@@ -45,7 +48,7 @@ def style_table(results: Sequence[Result], base: Verdict) -> str:
     """
     rows = [row for name in CONTENDERS if (row := _row(results, name)) is not None]
     rows.sort(key=lambda row: row[0])
-    head = ["optimizer", "lr", "seeds", *COLUMNS, "should_stop at"]
+    head = ["optimizer", "lr", "seeds", *COLUMNS, f"loss - {REFERENCE}'s", "should_stop at"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     if results:
         lines.append("| " + " | ".join(_base_row(results, base)) + " |")
@@ -55,20 +58,37 @@ def style_table(results: Sequence[Result], base: Verdict) -> str:
 def _base_row(results: Sequence[Result], base: Verdict) -> list[str]:
     before = f"{results[0]['before']:.4f}"
     verdict = [f"{value:.4f}" for value in (base.rmse, base.edge_distance, base.edge_energy)]
-    return ["before training", "-", "-", before, before, "0", "0.0000", *verdict, "-"]
+    return ["before training", "-", "-", before, before, "0", "0.0000", *verdict, "-", "-"]
 
 
 def _row(results: Sequence[Result], contender: str) -> tuple[float, list[str]] | None:
-    lr = best_rate(results, contender)
-    if lr is None:
+    own = at_best_rate(results, contender)
+    if not own:
         return None
+    lr = own[0]["lr"]
     rates = sorted({r["lr"] for r in results if r["contender"] == contender})
-    own = [r for r in results if r["contender"] == contender and r["lr"] == lr]
     end = " (end of range)" if len(rates) > 1 and lr in (rates[0], rates[-1]) else ""
     cells = [contender, f"{lr:.2g}{end}", str(len(own))]
     cells += [_shown([float(r[key]) for r in own], key) for key in COLUMNS.values()]
+    cells.append(_compared(own, at_best_rate(results, REFERENCE)))
     stops = [str(r["stop_step"]) for r in own if r["stop_step"] is not None]
     return interval([r["held_out"] for r in own])[0], [*cells, ", ".join(stops) or "-"]
+
+
+def at_best_rate(results: Sequence[Result], contender: str) -> list[Result]:
+    """Return a contender's trials at its best rate."""
+    lr = best_rate(results, contender)
+    return [r for r in results if r["contender"] == contender and r["lr"] == lr]
+
+
+def _compared(own: Sequence[Result], others: Sequence[Result]) -> str:
+    """Return by how much losses are higher than the others' of the same seed."""
+    reference = {r["seed"]: float(r["held_out"]) for r in others}
+    pairs = [r["held_out"] - reference[r["seed"]] for r in own if r["seed"] in reference]
+    if not pairs or own[0]["contender"] == REFERENCE:
+        return "-"
+    mean, half = interval(pairs)
+    return f"{mean:+.4f}" + ("" if half is None else f" ± {half:.4f}")
 
 
 def _shown(values: Sequence[float], key: str) -> str:

@@ -115,24 +115,9 @@ def draw(host: DiffusersHost, task: Task) -> list[np.ndarray]:
 
 def run_trial(trial: Trial, task: Task, host: DiffusersHost, folder: Path) -> dict[str, Any]:
     """Train and judge; return plain numbers, and the drawn pictures under ``drawn``."""
-    every = max(1, trial.steps // MEASUREMENTS)
-    overrides = {**VALUES, "steps": trial.steps, "lr": trial.lr, "sample_every": every}
-    plan = plan_images(task.training, family="sdxl", purpose="style", overrides=overrides)
-    optimizer = OptimizerConfig(name=trial.optimizer, options=trial.options)
-    config = job_from_plan(plan, optimizer, name="trial", seed=trial.seed)
     measures = Measures(host, task)
-    measures.last_step = config.steps
-    job = Job(
-        config=config,
-        host=host,
-        images=task.training,
-        folders=Folders(loras=folder / "loras", runs=folder / "runs"),
-        hooks=Hooks(
-            on_step=measures.on_step,
-            on_sample=measures.on_sample,
-            on_sample_failed=reraise,
-        ),
-    )
+    job = job_of(trial, task.training, host, folder, measures)
+    measures.last_step = job.config.steps
     result = run_job(job)
     return {
         **asdict(trial),
@@ -140,6 +125,41 @@ def run_trial(trial: Trial, task: Task, host: DiffusersHost, folder: Path) -> di
         **summary(measures, task),
         "seconds": result.seconds,
     }
+
+
+def job_of(
+    trial: Trial,
+    images: ImageSet,
+    host: DiffusersHost,
+    folder: Path,
+    measures: Measures,
+    **values: Any,
+) -> Job:
+    """Return the job of a trial.
+
+    Args:
+        trial: Optimizer, rate, seed and steps.
+        images: To train on.
+        host: The model.
+        folder: For what the run leaves.
+        measures: Follows it.
+        values: Of the plan, besides the trial's.
+    """
+    every = max(1, trial.steps // MEASUREMENTS)
+    overrides = {**VALUES, "steps": trial.steps, "lr": trial.lr, "sample_every": every, **values}
+    plan = plan_images(images, family="sdxl", purpose="style", overrides=overrides)
+    optimizer = OptimizerConfig(name=trial.optimizer, options=trial.options)
+    return Job(
+        config=job_from_plan(plan, optimizer, name="trial", seed=trial.seed),
+        host=host,
+        images=images,
+        folders=Folders(loras=folder / "loras", runs=folder / "runs"),
+        hooks=Hooks(
+            on_step=measures.on_step,
+            on_sample=measures.on_sample,
+            on_sample_failed=reraise,
+        ),
+    )
 
 
 def reraise(_step: int, error: Exception) -> None:

@@ -388,3 +388,39 @@ def test_an_export_reads_only_comfyuis_folders(comfyui, tmp_path) -> None:
     prompt = {"1": node("SaveLora", name="x", file_format="kohya", path=str(outside))}
     assert comfyui.run(prompt) == "error"
     assert "not in ComfyUI's output or loras folders" in comfyui.error().splitlines()[0]
+
+
+def test_a_zero_terminal_snr_v_prediction_model_is_trained_and_sampled_as_one(
+    comfyui, tmp_path
+) -> None:
+    import trustopt_test_graph
+
+    trustopt_test_graph.load_builtin("nodes_model_advanced.py")
+    prompt = training(steps=30, samples=["8", 0])
+    prompt["7"] = builtin(
+        "ModelSamplingDiscrete", model=["1", 0], sampling="v_prediction", zsnr=True
+    )
+    prompt["8"] = node("Samples", prompts="a cat", steps=2)
+    prompt["3"]["inputs"] |= {"model": ["7", 0], "lr": 4e-3, "targets": "full"}
+    prompt["5"]["inputs"]["model"] = ["7", 0]
+    prompt |= sampled(comfyui, ["7", 0], ["1", 1], "base")
+    prompt |= sampled(comfyui, ["5", 1], ["5", 6], "trained")
+    prompt["9"] = builtin(
+        "LoraModelLoader", model=["7", 0], lora=["5", 0], strength_model=1.0, bypass=False
+    )
+    prompt |= sampled(comfyui, ["9", 0], ["1", 1], "loaded")
+    assert comfyui.run(prompt) == "success", comfyui.error()
+
+    losses = comfyui.outputs("5")[2].series("loss")
+    # The weights predict noise: to predict v they have much to learn.
+    assert losses[-10:].mean() < 0.9 * losses[:10].mean()
+    base, trained, loaded = (
+        comfyui.outputs(f"{prefix}4")[0] for prefix in ("base", "trained", "loaded")
+    )
+    assert not torch.equal(base, trained)
+    assert torch.equal(trained, loaded)
+    assert comfyui.outputs("5")[7].isfinite().all()
+    with safe_open(tmp_path / "output" / "loras" / "tiny.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert metadata["modelspec.prediction_type"] == "v"
+    assert metadata["ss_zero_terminal_snr"] == "True"

@@ -4,7 +4,7 @@ import pytest
 from trustopt.cli import bench_style
 from trustopt.cli.style_bench.contest import CONTENDERS, best_rate, trials
 from trustopt.cli.style_bench.judge import Verdict, judge
-from trustopt.cli.style_bench.table import interval, style_table
+from trustopt.cli.style_bench.table import interval, style_table, when_fitted
 from trustopt.cli.style_bench.tasks import read_task
 from trustopt.optim import OPTIMIZERS
 
@@ -63,6 +63,7 @@ def result(lr, held_out, seed=0, stop=None):
     numbers = dict.fromkeys(("best", "gap", "rmse", "edge_distance", "edge_energy"), 0.5)
     return {"contender": "adamw", "lr": lr, "seed": seed, "held_out": held_out, **numbers} | {
         "best_step": 20,
+        "curve": [[0, 0.6, 0.6], [30, 0.4, 0.5], [60, 0.32, held_out]],
         "before": 0.6,
         "stop_step": stop,
     }
@@ -76,10 +77,15 @@ def test_the_table_shows_the_best_rate_with_its_spread():
     assert best_rate(lucky, "lion") is None
     base, line = style_table(results, Verdict(0.3, 1.4, 1.0)).splitlines()[2:]
     assert base.startswith("| before training | - | - | 0.6000 |")
-    assert base.endswith("| 0.3000 | 1.4000 | 1.0000 | - | - |")
+    assert base.endswith("| 0.3000 | 1.4000 | 1.0000 | - | - | - |")
     spread = 12.71 * 0.1 / 2**0.5 / 2**0.5
     assert line.startswith(f"| adamw | 0.2 (end of range) | 2 | 0.2500 ± {spread:.4f} |")
-    assert line.endswith("| - | 40 |")
+    assert line.endswith("| 0.3750 ± 0.3178 | - | 40 |")
+
+
+def test_the_held_out_loss_is_read_where_the_trained_one_is_equal():
+    assert when_fitted(result(0.1, 0.4)) == pytest.approx(0.5 + (0.4 - 0.5) * 0.5)
+    assert when_fitted({"curve": [[0, 0.6, 0.6], [30, 0.4, 0.5]]}) is None
 
 
 def test_losses_are_compared_seed_by_seed():
@@ -103,6 +109,8 @@ def test_trials_are_run_judged_and_not_repeated(package, tmp_path, capsys):
     grown = (told["held_out"] - told["before"]) - (told["train"] - told["train_before"])
     assert told["gap"] == pytest.approx(grown)
     assert told["best"] <= told["held_out"]
+    assert [step for step, _, _ in told["curve"]] == [0, 1, 2, 3, 4]
+    assert told["curve"][-1] == [4, told["train"], told["held_out"]]
     assert (out / "samples.png").stat().st_size > 1000
     assert "| emolynx |" in (out / "table.md").read_text()
 

@@ -1,5 +1,6 @@
 """What the trials say, as a Markdown table with confidence intervals."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,12 @@ COLUMNS = {
     "edge distance": "edge_distance",
     "edge energy": "edge_energy",
 }
+
+FIT = 0.6
+"""Share of its start that the loss on the trained pictures falls to where generalisation is read.
+
+At the end of a run who learns fast has also overfitted more; equally well fitted they compare.
+"""
 
 REFERENCE = "adamw"
 """The contender that the others' losses are compared with, seed by seed."""
@@ -48,7 +55,8 @@ def style_table(results: Sequence[Result], base: Verdict) -> str:
     """
     rows = [row for name in CONTENDERS if (row := _row(results, name)) is not None]
     rows.sort(key=lambda row: row[0])
-    head = ["optimizer", "lr", "seeds", *COLUMNS, f"loss - {REFERENCE}'s", "should_stop at"]
+    fitted = f"held-out, trained at {FIT:.0%}"
+    head = ["optimizer", "lr", "seeds", *COLUMNS, fitted, f"loss - {REFERENCE}'s", "should_stop at"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     if results:
         lines.append("| " + " | ".join(_base_row(results, base)) + " |")
@@ -58,7 +66,7 @@ def style_table(results: Sequence[Result], base: Verdict) -> str:
 def _base_row(results: Sequence[Result], base: Verdict) -> list[str]:
     before = f"{results[0]['before']:.4f}"
     verdict = [f"{value:.4f}" for value in (base.rmse, base.edge_distance, base.edge_energy)]
-    return ["before training", "-", "-", before, before, "0", "0.0000", *verdict, "-", "-"]
+    return ["before training", "-", "-", before, before, "0", "0.0000", *verdict, "-", "-", "-"]
 
 
 def _row(results: Sequence[Result], contender: str) -> tuple[float, list[str]] | None:
@@ -70,6 +78,8 @@ def _row(results: Sequence[Result], contender: str) -> tuple[float, list[str]] |
     end = " (end of range)" if len(rates) > 1 and lr in (rates[0], rates[-1]) else ""
     cells = [contender, f"{lr:.2g}{end}", str(len(own))]
     cells += [_shown([float(r[key]) for r in own], key) for key in COLUMNS.values()]
+    fitted = [found for r in own if (found := when_fitted(r)) is not None]
+    cells.append(_shown(fitted, "held_out") if len(fitted) == len(own) else "not reached")
     cells.append(_compared(own, at_best_rate(results, REFERENCE)))
     stops = [str(r["stop_step"]) for r in own if r["stop_step"] is not None]
     return interval([r["held_out"] for r in own])[0], [*cells, ", ".join(stops) or "-"]
@@ -79,6 +89,19 @@ def at_best_rate(results: Sequence[Result], contender: str) -> list[Result]:
     """Return a contender's trials at its best rate."""
     lr = best_rate(results, contender)
     return [r for r in results if r["contender"] == contender and r["lr"] == lr]
+
+
+def when_fitted(result: Result) -> float | None:
+    """Return the held-out loss at which the trained loss first is at ``FIT`` of its start.
+
+    Between two measurements of the curve it is taken to be straight; None if it is not reached.
+    """
+    curve = result["curve"]
+    goal = FIT * curve[0][1]
+    for (_, before, above), (_, after, below) in itertools.pairwise(curve):
+        if after <= goal < before:
+            return above + (below - above) * (before - goal) / (before - after)
+    return None
 
 
 def _compared(own: Sequence[Result], others: Sequence[Result]) -> str:

@@ -23,8 +23,8 @@ from ..demo_job import GUIDANCE, VALUES
 from .judge import judge
 from .tasks import SIDE, Task
 
-MEASUREMENTS = 4
-"""Of the losses after the one before step 1, the last at the end."""
+MEASURE_EVERY = 15
+"""Steps between measured losses; shorter runs are measured four times. One is before step 1."""
 
 DRAWN = 12
 """Held-out pictures that are drawn."""
@@ -145,7 +145,7 @@ def job_of(
         measures: Follows it.
         values: Of the plan, besides the trial's.
     """
-    every = max(1, trial.steps // MEASUREMENTS)
+    every = max(1, min(MEASURE_EVERY, trial.steps // 4))
     overrides = {**VALUES, "steps": trial.steps, "lr": trial.lr, "sample_every": every, **values}
     plan = plan_images(images, family="sdxl", purpose="style", overrides=overrides)
     optimizer = OptimizerConfig(name=trial.optimizer, options=trial.options)
@@ -182,5 +182,6 @@ def summary(measures: Measures, task: Task) -> dict[str, Any]:
         # What the two sets differ by before training is not overfitting.
         "gap": (held_out[-1] - held_out[0]) - (train[-1] - train[0]),
         "stop_step": measures.stop_step,
+        "curve": [list(point) for point in zip(measures.steps, train, held_out, strict=True)],
         "drawn": measures.drawn,
     }

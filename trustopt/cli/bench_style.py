@@ -60,7 +60,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         "--pictures",
         type=Path,
         required=True,
-        help="folder of the unpacked npm package emoji-datasource-twitter",
+        help="folder of the unpacked npm package emoji-datasource-twitter, or openmoji",
     )
     parser.add_argument("--out", type=Path, default=Path("style-bench"), help="results go here")
     parser.add_argument("--steps", type=int, default=60)

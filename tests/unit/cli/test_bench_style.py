@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -125,3 +127,27 @@ def test_a_share_that_is_none_is_refused(capsys):
     with pytest.raises(SystemExit):
         bench_style.main(["--pictures", "x", "--share", "2/2"])
     assert "0 <= I < N, got '2/2'" in capsys.readouterr().err
+
+
+def test_openmoji_is_drawn_from_its_package(tmp_path):
+    pytest.importorskip("resvg_py")
+    package = tmp_path / "package"
+    (package / "data").mkdir(parents=True)
+    (package / "color" / "svg").mkdir(parents=True)
+    rows = []
+    for index in range(6):
+        row = {"hexcode": f"1F60{index}", "annotation": f"Disc {index}", "group": "objects"}
+        rows.append(row | {"skintone": 2 if index == 5 else ""})
+        (package / "color" / "svg" / f"1F60{index}.svg").write_text(
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72">'
+            f'<circle cx="36" cy="36" r="{10 + 4 * index}" fill="#c00"/></svg>'
+        )
+    (package / "data" / "openmoji.json").write_text(json.dumps(rows))
+    task = read_task(package, trained=3, held_out=2)
+    assert task.size == [3, 2]
+    assert all(prompt.startswith("openmoji, disc ") for prompt in task.prompts)
+    for picture in task.truth:
+        assert tuple(picture[32, 32]) == (204, 0, 0)
+        assert tuple(picture[0, 0]) == (255, 255, 255)
+    with pytest.raises(ValueError, match="has 5 fitting pictures, 6 are needed"):
+        read_task(package, trained=4, held_out=2)

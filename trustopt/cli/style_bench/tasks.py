@@ -1,6 +1,8 @@
 """What is learned: a style, from a few pictures, where the truth of many others is known."""
 
+import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +14,26 @@ from ...data import ImageSet, image_set_from_arrays
 from ...data.captions import with_trigger
 
 SIDE = 64
-TRIGGER_WORD = "twemoji"
-CATEGORIES = ("Animals & Nature", "Food & Drink", "Activities", "Travel & Places", "Objects")
+
+TWITTER_CATEGORIES = (
+    "Animals & Nature",
+    "Food & Drink",
+    "Activities",
+    "Travel & Places",
+    "Objects",
+)
 """Of the emoji taken: the tiny model knows their names, and their shapes show a style."""
+
+OPENMOJI_GROUPS = ("animals-nature", "food-drink", "activities", "travel-places", "objects")
+"""The same, as OpenMoji calls them."""
 
 SPLIT_SEED = 7
 """Of the split in trained and held out: the same for every trial."""
+
+Pixels = NDArray[np.uint8]
+
+Named = tuple[str, Callable[[], Pixels]]
+"""A picture's name, and what reads it."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +41,16 @@ class Task:
     """Pictures to learn a style from, and others to judge it by.
 
     Attributes:
+        trigger_word: Calls the style up.
         names: Of the held-out pictures.
         truth: The held-out pictures themselves, each uint8 ``(64, 64, 3)``.
         training: The set trained on.
         held_out: The held-out pictures as a set, for their denoising loss.
     """
 
+    trigger_word: str
     names: tuple[str, ...]
-    truth: tuple[NDArray[np.uint8], ...]
+    truth: tuple[Pixels, ...]
     training: ImageSet
     held_out: ImageSet
 
@@ -44,57 +62,83 @@ class Task:
     @property
     def prompts(self) -> list[str]:
         """What asks for the held-out pictures."""
-        return [with_trigger(name, TRIGGER_WORD) for name in self.names]
+        return [with_trigger(name, self.trigger_word) for name in self.names]
 
 
 def read_task(package: Path, *, trained: int = 20, held_out: int = 24) -> Task:
-    """Read the style task from the unpacked npm package ``emoji-datasource-twitter``.
+    """Read the style task from an unpacked npm package.
 
     Args:
-        package: The package's folder.
+        package: Folder of ``emoji-datasource-twitter``, or of ``openmoji``, whose drawings are
+            rasterised by the package resvg-py.
         trained: Pictures to train on.
         held_out: Pictures to judge by; none is trained on.
 
     Raises:
-        ValueError: If the folder is not that package, or has too few pictures.
+        ValueError: If the folder is neither, or has too few pictures.
     """
-    table = package / "emoji.json"
-    if not table.is_file():
+    if (package / "emoji.json").is_file():
+        word, named = "twemoji", twitter(package)
+    elif (package / "data" / "openmoji.json").is_file():
+        word, named = "openmoji", openmoji(package)
+    else:
         raise ValueError(
-            f"--pictures: {table} does not exist: run npm pack emoji-datasource-twitter, unpack "
-            "it, and give its folder package"
+            f"--pictures: {package} holds no emoji: run npm pack emoji-datasource-twitter (or "
+            "openmoji), unpack it, and give its folder package"
         )
-    rows = [row for row in json.loads(table.read_text("utf-8")) if is_taken(row)]
-    if len(rows) < trained + held_out:
+    if len(named) < trained + held_out:
         raise ValueError(
-            f"--pictures: {package} has {len(rows)} fitting pictures, {trained + held_out} are "
+            f"--pictures: {package} has {len(named)} fitting pictures, {trained + held_out} are "
             "needed: give the whole package"
         )
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(rows))
-    chosen = [rows[index] for index in order[: trained + held_out]]
-    names = [row["name"].lower() for row in chosen]
-    pixels = [read_picture(package / "img" / "twitter" / "64" / row["image"]) for row in chosen]
-    return Task(
-        names=tuple(names[trained:]),
-        truth=tuple(pixels[trained:]),
-        training=as_set(pixels[:trained], names[:trained], "trained"),
-        held_out=as_set(pixels[trained:], names[trained:], "held out"),
-    )
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(named))
+    chosen = [named[index] for index in order[: trained + held_out]]
+    names = [name for name, _ in chosen]
+    pixels = [read() for _, read in chosen]
+    sets = [
+        image_set_from_arrays(pixels[part], names[part], name=title, trigger_word=word)
+        for part, title in ((slice(trained), "trained"), (slice(trained, None), "held out"))
+    ]
+    return Task(word, tuple(names[trained:]), tuple(pixels[trained:]), *sets)
 
 
-def is_taken(row: dict) -> bool:
-    """Return whether an emoji of the table is one of the task's."""
-    return bool(row["has_img_twitter"]) and row["category"] in CATEGORIES
+def twitter(package: Path) -> list[Named]:
+    """Return the fitting pictures of ``emoji-datasource-twitter``."""
+    folder = package / "img" / "twitter" / "64"
+    return [
+        (row["name"].lower(), lambda file=folder / row["image"]: on_white(Image.open(file)))
+        for row in json.loads((package / "emoji.json").read_text("utf-8"))
+        if row["has_img_twitter"] and row["category"] in TWITTER_CATEGORIES
+    ]
 
 
-def as_set(pixels: list[NDArray[np.uint8]], names: list[str], title: str) -> ImageSet:
-    """Return pictures with their names as an image set."""
-    return image_set_from_arrays(pixels, names, name=title, trigger_word=TRIGGER_WORD)
+def openmoji(package: Path) -> list[Named]:
+    """Return the fitting pictures of ``openmoji``: thin black lines, the finest detail there is.
+
+    Raises:
+        ValueError: If resvg-py is missing.
+    """
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise ValueError("OpenMoji's drawings need a rasteriser: pip install resvg-py") from error
+
+    def drawn(file: Path) -> Pixels:
+        png = bytes(resvg_py.svg_to_bytes(svg_path=str(file), width=SIDE, height=SIDE))
+        return on_white(Image.open(io.BytesIO(png)))
+
+    rows = json.loads((package / "data" / "openmoji.json").read_text("utf-8"))
+    files = {row["hexcode"]: package / "color" / "svg" / f"{row['hexcode']}.svg" for row in rows}
+    return [
+        (row["annotation"].lower(), lambda file=files[row["hexcode"]]: drawn(file))
+        for row in rows
+        if row["group"] in OPENMOJI_GROUPS and not row["skintone"]
+    ]
 
 
-def read_picture(file: Path) -> NDArray[np.uint8]:
-    """Return ``(64, 64, 3)`` uint8 on white."""
-    with Image.open(file) as picture:
+def on_white(picture: Image.Image) -> Pixels:
+    """Return ``(64, 64, 3)`` uint8."""
+    with picture:
         drawn = picture.convert("RGBA")
     if drawn.size != (SIDE, SIDE):
         drawn = drawn.resize((SIDE, SIDE), Image.Resampling.LANCZOS)

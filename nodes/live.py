@@ -21,11 +21,11 @@ from ..trustopt.train.keeper import first_line
 from ..trustopt.train.loop import Run, StepReport, StopTraining
 from ..trustopt.train.sample_folder import SamplePicture
 from .live_preview import LivePreview
-from .messages import send_event, show_text
+from .messages import show_text
 from .routes import json_columns, json_samples
 from .runs import ActiveRun, note_graph, take_wishes, under_way
 from .throttle import Throttle
-from .watchers import is_panel_drawn
+from .watchers import is_panel_drawn, send_event
 
 logger = logging.getLogger("trustopt")
 

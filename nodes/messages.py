@@ -20,10 +20,3 @@ def show_text(text: str, node_id: str | None) -> None:
     if server is not None and node_id is not None:
         lines = [line.strip().replace("* ", "\u2217 ") for line in text.splitlines()]
         server.send_progress_text("  \n".join(lines), node_id)
-
-
-def send_event(name: str, data: dict[str, Any]) -> None:
-    """Send an event to every open page."""
-    server = prompt_server()
-    if server is not None:
-        server.send_sync(name, data)

@@ -1,7 +1,7 @@
 """What the pack's browser extension asks, besides following runs (``routes.py``).
 
 ``GET /trustopt/plan``: the plan of a folder, to fill in the Preset node's widgets.
-``POST /trustopt/panels``: the page draws the live panel itself.
+``POST /trustopt/panels``: the page draws the live panel itself, or with ``away`` leaves.
 ``POST /trustopt/runs/{run_id}/save`` and ``/sample``: wishes to a run under way.
 ``GET /trustopt/runs/{run_id}/samples/{file}?size=PIXELS``: a sample picture, or the grid; with a
 size, a small JPEG of it.
@@ -25,7 +25,7 @@ from .languages import problem_text
 from .messages import prompt_server
 from .routes import refusal, run_folder
 from .runs import request_wish
-from .watchers import note_panel
+from .watchers import note_away, note_panel
 
 if TYPE_CHECKING:
     from .prefill import Query
@@ -86,14 +86,15 @@ async def wish_of_run(request: web.Request) -> web.Response:
 
 
 async def post_panel(request: web.Request) -> web.Response:
-    """Note that a page, by the id its prompts carry, draws the live panel."""
+    """Note that a page, by the id its prompts carry, draws the live panel, or is left."""
     try:
-        client_id = (await request.json())["client_id"]
-    except (ValueError, KeyError, TypeError):
+        posted = await request.json()
+        client_id, is_away = posted["client_id"], bool(posted.get("away"))
+    except (ValueError, KeyError, TypeError, AttributeError):
         client_id = None
     if not isinstance(client_id, str) or not 0 < len(client_id) <= LONGEST_ID:
         return refusal(400, 'post {"client_id": text}')
-    note_panel(client_id)
+    (note_away if is_away else note_panel)(client_id)
     return web.json_response({"client_id": client_id})
 
 

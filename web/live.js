@@ -58,6 +58,14 @@ async function announcePanel() {
   await post("panels", { client_id: api.clientId })
 }
 
+/** Tell the server that this page is left: a reloaded one listens only after it has been set up. */
+function leave() {
+  if (!announcedId) return
+  const body = JSON.stringify({ client_id: announcedId, away: true })
+  announcedId = null // a page may come back from the browser's cache
+  navigator.sendBeacon(api.apiURL("/trustopt/panels"), new Blob([body], { type: "application/json" }))
+}
+
 /** Bring back the newest run of each node: those under way, and those that ended. */
 async function restoreAll() {
   if (!nodesOfType(root(), TRAIN_NODE).length) return
@@ -77,8 +85,10 @@ app.registerExtension({
 
   async setup() {
     void loadStyle()
-    await loadTexts()
     api.addEventListener("trustopt.progress", ({ detail }) => onProgress(detail))
+    await loadTexts()
+    addEventListener("pagehide", leave)
+    addEventListener("pageshow", () => void announcePanel())
     api.addEventListener("reconnected", () => {
       announcedId = null // the server may be another one
       void restoreAll()

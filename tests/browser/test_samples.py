@@ -26,6 +26,7 @@ STRIP = """
 def sampling_graph(name: str, *, steps: int, **samples) -> dict:
     """Return a graph that trains with sample pictures."""
     graph = training_graph(name, steps=steps, **SHORT)
+    graph["nodes"]["images"]["widgets"]["trigger_word"] = "twemoji"
     given = {"prompts": "a [trigger] fox\na panda", "every": 0, "steps": 2, **samples}
     graph["nodes"]["samples"] = node("Samples", (400, 1000), **given)
     graph["links"].append(("samples", "samples", name, "samples"))
@@ -60,7 +61,7 @@ def test_samples_appear_on_wish_and_after_a_reload(live, server, pictures, reque
     titles = live.read(
         f"{STRIP} return [...stripOf('{name}').querySelectorAll('img')].map((i) => i.alt)"
     )
-    assert titles == ["a twemoji fox", "a panda"]  # the example set's trigger word
+    assert titles == ["a twemoji fox", "a panda"]
 
     live.wait_for_step(name, 2)
     live.press(name, "Sample now")

@@ -25,12 +25,37 @@ WRONG_WIDGETS = """
 """
 
 
+CONTROL = ("fixed", "control_after_generate")
+"""What older and newer frontends call the widget below a seed."""
+
+
 def without_noise(workflow: dict) -> dict:
-    """Return a workflow without what each session has of its own."""
-    kept = {k: v for k, v in workflow.items() if k not in ("id", "extra", "revision")}
-    kept["nodes"] = [
-        {k: v for k, v in node.items() if k not in ("order", "size")} for node in workflow["nodes"]
-    ]
+    """Return a workflow without what each session, and each frontend, has of its own.
+
+    Newer frontends number links anew when they load a workflow: links are compared by their ends.
+    """
+    own = ("id", "extra", "revision", "last_link_id", "links")
+    ends = {number: tuple(link) for number, *link in workflow["links"]}
+    return {
+        **{k: v for k, v in workflow.items() if k not in own},
+        "links": sorted(ends.values()),
+        "nodes": [node_without_noise(node, ends) for node in workflow["nodes"]],
+    }
+
+
+def node_without_noise(node: dict, ends: dict) -> dict:
+    """Return a node with its links' ends in place of their numbers."""
+    kept = {k: v for k, v in node.items() if k not in ("order", "size")}
+    if named := node.get("widgets_values_named"):
+        kept["widgets_values_named"] = {k: v for k, v in named.items() if k not in CONTROL}
+    for group, key in (("inputs", "link"), ("outputs", "links")):
+        kept[group] = []
+        for slot in node.get(group, []):
+            numbers = slot.get(key) or []
+            numbers = numbers if isinstance(numbers, list) else [numbers]
+            linked = sorted(ends[number] for number in numbers)
+            named = {k: v for k, v in slot.items() if k != "localized_name"}
+            kept[group].append({**named, key: linked})
     return kept
 
 

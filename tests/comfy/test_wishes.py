@@ -1,6 +1,7 @@
 """What a browser may ask of a training under way, and what it is told."""
 
 import importlib
+from typing import ClassVar
 
 from safetensors import safe_open
 from trustopt_test_prompts import training
@@ -92,3 +93,27 @@ def test_only_the_newest_pages_are_remembered(comfyui) -> None:
         assert "page 0" not in watchers._pages
     finally:
         watchers._pages.clear()
+
+
+def test_a_page_that_is_being_reloaded_is_told_nothing_until_it_listens(monkeypatch) -> None:
+    watchers = own_module("watchers")
+    sent = []
+
+    class Server:
+        sockets: ClassVar[dict] = {"left": None, "other": None}
+
+        def send_sync(self, name, data, sid=None) -> None:
+            sent.append((name, data, sid))
+
+    monkeypatch.setattr(watchers, "prompt_server", Server)
+    watchers.send_event("event", {"step": 1})
+    watchers.note_away("left")
+    watchers.send_event("event", {"step": 2})
+    watchers.note_panel("left")
+    watchers.send_event("event", {"step": 3})
+    watchers._pages.clear()
+    assert sent == [
+        ("event", {"step": 1}, None),
+        ("event", {"step": 2}, "other"),
+        ("event", {"step": 3}, None),
+    ]

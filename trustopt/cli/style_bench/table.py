@@ -79,7 +79,7 @@ def _row(results: Sequence[Result], contender: str) -> tuple[float, list[str]] |
     cells = [contender, f"{lr:.2g}{end}", str(len(own))]
     cells += [_shown([float(r[key]) for r in own], key) for key in COLUMNS.values()]
     fitted = [found for r in own if (found := when_fitted(r)) is not None]
-    cells.append(_shown(fitted, "held_out") if len(fitted) == len(own) else "not reached")
+    cells.append(_shown(fitted, "held_out") if len(fitted) == len(own) else "-")
     cells.append(_compared(own, at_best_rate(results, REFERENCE)))
     stops = [str(r["stop_step"]) for r in own if r["stop_step"] is not None]
     return interval([r["held_out"] for r in own])[0], [*cells, ", ".join(stops) or "-"]
@@ -94,9 +94,10 @@ def at_best_rate(results: Sequence[Result], contender: str) -> list[Result]:
 def when_fitted(result: Result) -> float | None:
     """Return the held-out loss at which the trained loss first is at ``FIT`` of its start.
 
-    Between two measurements of the curve it is taken to be straight; None if it is not reached.
+    Between two measurements of the curve it is taken to be straight; None if it is not reached, or
+    the result is of a version that kept no curve.
     """
-    curve = result["curve"]
+    curve = result.get("curve") or [[0, 0.0, 0.0]]
     goal = FIT * curve[0][1]
     for (_, before, above), (_, after, below) in itertools.pairwise(curve):
         if after <= goal < before:

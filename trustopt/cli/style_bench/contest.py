@@ -47,8 +47,8 @@ CONTENDERS: Mapping[str, Contender] = MappingProxyType(
     }
 )
 """The middles are the best of five rates, half a decade apart, on the first seed of this task: the
-published AutoTrustGO moves hundreds of times less at the same rate. Schedule-free's own warm-up would
-outlast the run."""
+published AutoTrustGO moves hundreds of times less at the same rate. Schedule-free's own warm-up
+would outlast the run."""
 
 
 def trials(contender: str, seeds: Sequence[int], rates: int, steps: int) -> list[Trial]:

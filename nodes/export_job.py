@@ -4,10 +4,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..trustopt.config import check_name
 from .io_types import CATEGORY
 from .messages import show_text
-from .places import output_folders
+from .places import problem_of
 from .training_inputs import (
     DEFAULTS,
     regularisation_socket,
@@ -16,7 +15,6 @@ from .training_inputs import (
     setting_widgets,
     sockets,
 )
-from .widgets import chosen
 
 
 class ExportJob(io.ComfyNode):
@@ -59,50 +57,14 @@ class ExportJob(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None) -> bool | str:
-        try:
-            if name is not None:  # linked: its value is not known yet
-                check_name(name)
-            output_folders().check_writable()
-        except ValueError as error:
-            return str(error)
-        return True
+        return problem_of(name)
 
     @classmethod
-    def execute(
-        cls,
-        model: Any,
-        clip: Any,
-        vae: Any,
-        image_set: Any,
-        plan: Any,
-        optimizer: Any,
-        name: str,
-        seed: int,
-        adapter: Any = None,
-        objective: Any = None,
-        copy_images: bool = True,
-        samples: Any = None,
-        regularisation: Any = None,
-        **settings: Any,
-    ) -> io.NodeOutput:
+    def execute(cls, copy_images: bool = True, **inputs: Any) -> io.NodeOutput:
         # Imported when it runs: ComfyUI shows every user how long each pack takes to load.
         from .job_export import export_job
         from .training import TrainRequest
 
-        if regularisation is not None:
-            image_set = image_set.with_regularisation(regularisation)
-        request = TrainRequest(
-            model=model,
-            clip=clip,
-            vae=vae,
-            images=image_set,
-            plan=plan,
-            optimizer=optimizer,
-            adapter=adapter,
-            objective=objective,
-            samples=samples,
-            settings={"name": name, "seed": seed, **chosen(settings, words=["checkpointing"])},
-        )
-        job = export_job(request, copy_images=copy_images)
+        job = export_job(TrainRequest.of(**inputs), copy_images=copy_images)
         show_text(job.report(), cls.hidden.unique_id)
         return io.NodeOutput(str(job.path))

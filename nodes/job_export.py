@@ -1,14 +1,16 @@
 """What the export node does: from the trainer's inputs to a folder that trains without ComfyUI."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..trustopt.cli.job_writing import WrittenJob, write_job
-from ..trustopt.data import ImageSet, scan_folder
+from ..trustopt.cli.job_config import scan_images
+from ..trustopt.cli.job_file import ImagesTable
+from ..trustopt.cli.job_writing import WrittenJob, beyond, write_job
+from ..trustopt.data import ImageSet, Sample
 from ..trustopt.data.export import (
     check_same_pictures,
     common_folder,
@@ -17,15 +19,15 @@ from ..trustopt.data.export import (
     write_pictures,
 )
 from ..trustopt.data.manifest import write_manifest
-from .bridge.host import ComfyHost
 from .bridge.job_model import model_table, precision_note
-from .job import build_job
 from .places import jobs_folder
 from .sampler import SamplePlan, plan_samples
-from .training import TrainRequest, check_family, sample_settings
+from .training import TrainRequest
 
 JOB, MANIFEST = "job.toml", "manifest.json"
-IMAGES, REGULARISATION = "images", "regularisation"
+FOLDERS = {"folder": "images", "regularisation": "regularisation"}
+"""Keys of ``[images]`` -> folders of the copies, beside the job."""
+
 CAPTIONS = (".txt", ".caption", ".cap", ".tags", ".text", ".prompt")
 """Extensions tried to read the captions of a folder that is not copied."""
 
@@ -53,16 +55,7 @@ def export_job(request: TrainRequest, *, copy_images: bool) -> ExportedJob:
         ValueError: If a job file cannot say what the graph would train; nothing is left behind.
         OSError: If something cannot be written.
     """
-    host = ComfyHost(request.model, request.clip, request.vae)
-    check_family(request.plan, host.family)
-    config = build_job(
-        request.plan,
-        request.optimizer,
-        request.adapter,
-        request.objective,
-        **request.settings,
-        **sample_settings(request.samples),
-    )
+    host, config = request.resolve()
     model = model_table(host, request.model, request.clip, request.vae)
     notes = [precision_note(host, request.model)]
     samples: dict[str, Any] = {}
@@ -77,7 +70,7 @@ def export_job(request: TrainRequest, *, copy_images: bool) -> ExportedJob:
             config=config,
             plan=request.plan,
             model=model,
-            images={**table, "manifest": MANIFEST},
+            images=beyond(table, ImagesTable(), [f.name for f in fields(table)]),
             samples=samples,
         )
         write_job(job, folder / JOB, images)
@@ -92,6 +85,14 @@ def new_folder(name: str) -> Iterator[Path]:
     folder = jobs_folder(name)
     try:
         yield folder
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        place = error.filename or folder
+        raise OSError(
+            error.errno,
+            f"the job cannot be written: {place} ({error.strerror or error}). Free disk space, or "
+            "turn copy_images off; if a picture is gone, load the folder anew. Nothing was left",
+        ) from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -99,8 +100,8 @@ def new_folder(name: str) -> Iterator[Path]:
 
 def export_images(
     images: ImageSet, folder: Path, *, copy_images: bool
-) -> tuple[dict[str, Any], ImageSet]:
-    """Return the keys of ``[images]``, and the set as they give it.
+) -> tuple[ImagesTable, ImageSet]:
+    """Return the table ``[images]``, and the set as it gives it.
 
     Raises:
         ValueError: If a folder cannot say what the set is.
@@ -111,32 +112,33 @@ def export_images(
             "the regularisation pictures are repeated, which a job file cannot say: set repeats "
             "to 1 on the node that loads them"
         )
-    table: dict[str, Any] = {"repeats": shared_repeats(learned)}
-    if images.trigger_word:
-        table["trigger_word"] = images.trigger_word
     places = {}
-    for name, samples in ((IMAGES, learned), (REGULARISATION, others)):
+    for name, samples in (("folder", learned), ("regularisation", others)):
         if samples and copy_images:
-            write_pictures(samples, folder / name)
-            places[name] = folder / name
+            places[name] = FOLDERS[name]
+            write_pictures(samples, folder / FOLDERS[name])
         elif samples:
-            places[name] = folder_in_place(samples)
+            places[name] = str(folder_in_place(samples).resolve())
     errors = []
     for extension in (".txt",) if copy_images else CAPTIONS:
-        table["caption_extension"] = extension
-        found = read_again(table, places)
+        table = ImagesTable(
+            **places,
+            trigger_word=images.trigger_word,
+            caption_extension=extension,
+            repeats=shared_repeats(learned),
+            manifest=MANIFEST,
+        )
+        found = scan_images(table, folder)
         try:
             check_same_pictures(images.samples, found.samples)
         except ValueError as error:
             errors.append(error)
         else:
-            shown = {n: n if copy_images else str(place.resolve()) for n, place in places.items()}
-            table["folder"] = shown.pop(IMAGES)
-            return {**table, **shown}, found
+            return table, found
     raise errors[0]
 
 
-def folder_in_place(samples: Any) -> Path:
+def folder_in_place(samples: Sequence[Sample]) -> Path:
     """Return the folder that pictures were read from.
 
     Raises:
@@ -148,20 +150,6 @@ def folder_in_place(samples: Any) -> Path:
             "the pictures come from other nodes, so there is no folder to name: turn copy_images on"
         )
     return folder
-
-
-def read_again(table: Mapping[str, Any], places: Mapping[str, Path]) -> ImageSet:
-    """Return the set that a job file with these keys reads."""
-    images = scan_folder(
-        places[IMAGES],
-        trigger_word=table.get("trigger_word", ""),
-        caption_extension=table["caption_extension"],
-        repeats=table["repeats"],
-    )
-    if REGULARISATION not in places:
-        return images
-    others = scan_folder(places[REGULARISATION], caption_extension=table["caption_extension"])
-    return images.with_regularisation(others)
 
 
 def samples_table(plan: SamplePlan, family: str) -> dict[str, Any]:

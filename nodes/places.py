@@ -102,6 +102,21 @@ def plots_folder(runs: Sequence[str]) -> Path:
     return _new_folder(plots)
 
 
+def problem_of(name: str | None) -> bool | str:
+    """Return what ComfyUI's validation wants of a new file's name: True, or what is wrong.
+
+    Args:
+        name: Of the widget; None for a linked one, whose value is not known yet.
+    """
+    try:
+        if name is not None:
+            check_name(name)
+        output_folders().check_writable()
+    except ValueError as error:
+        return str(error)
+    return True
+
+
 def jobs_folder(name: str) -> Path:
     """Make and return a new folder for an exported job; an earlier one stays as it is.
 

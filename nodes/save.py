@@ -4,10 +4,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..trustopt.config import check_name
 from .io_types import CATEGORY
 from .messages import show_text
-from .places import output_folders
+from .places import problem_of
 
 DTYPES = ("fp32", "bf16", "fp16")
 
@@ -64,13 +63,7 @@ class SaveLora(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None) -> bool | str:
-        try:
-            if name is not None:  # linked: its value is not known yet
-                check_name(name)
-            output_folders().check_writable()
-        except ValueError as error:
-            return str(error)
-        return True
+        return problem_of(name)
 
     @classmethod
     def execute(

@@ -1,15 +1,15 @@
 """The trainer node."""
 
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
 
-from ..trustopt.config import check_name
 from .io_types import CATEGORY, SignalsSocket
-from .places import output_folders, resolve_lora_file
+from .places import problem_of, resolve_lora_file
 from .runs import times_lapsed
 from .training_inputs import (
     DEFAULTS,
@@ -19,7 +19,6 @@ from .training_inputs import (
     setting_widgets,
     sockets,
 )
-from .widgets import chosen
 
 NEW = "a new LoRA"
 """The entry of ``start_from`` that is no file."""
@@ -100,13 +99,7 @@ class TrainLora(io.ComfyNode):
     def validate_inputs(cls, name: str | None) -> bool | str:
         if find_spec("peft") is None:
             return f"peft is missing: run  {sys.executable} -m pip install peft  and restart"
-        try:
-            if name is not None:  # linked: its value is not known yet
-                check_name(name)
-            output_folders().check_writable()
-        except ValueError as error:
-            return str(error)
-        return True
+        return problem_of(name)
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> int:
@@ -116,39 +109,16 @@ class TrainLora(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: Any,
-        clip: Any,
-        vae: Any,
-        image_set: Any,
-        plan: Any,
-        optimizer: Any,
-        name: str,
-        seed: int,
-        adapter: Any = None,
-        objective: Any = None,
         resume: bool = False,
         start_from: str = NEW,
-        samples: Any = None,
         resume_anyway: bool = False,
-        regularisation: Any = None,
-        **settings: Any,
+        **inputs: Any,
     ) -> io.NodeOutput:
         # Imported when it runs: ComfyUI shows every user how long each pack takes to load.
         from .training import NodeContext, TrainRequest, outputs, train_lora
 
-        if regularisation is not None:
-            image_set = image_set.with_regularisation(regularisation)
-        request = TrainRequest(
-            model=model,
-            clip=clip,
-            vae=vae,
-            images=image_set,
-            plan=plan,
-            optimizer=optimizer,
-            adapter=adapter,
-            objective=objective,
-            samples=samples,
-            settings={"name": name, "seed": seed, **chosen(settings, words=["checkpointing"])},
+        request = replace(
+            TrainRequest.of(**inputs),
             resume=resume,
             anyway=resume_anyway,
             start_from=None if start_from == NEW else resolve_lora_file(start_from),

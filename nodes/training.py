@@ -39,6 +39,7 @@ from .runs import note_end
 from .sampler import RunSamples, plan_samples
 from .samples import SampleChoice
 from .watchers import is_panel_drawn
+from .widgets import chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,58 @@ class TrainRequest:
     """A LoRA file to train further."""
     node: NodeContext = field(default_factory=NodeContext)
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        image_set: ImageSet,
+        regularisation: ImageSet | None = None,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        plan: TrainPlan,
+        optimizer: OptimizerConfig,
+        name: str,
+        seed: int,
+        adapter: Mapping[str, Any] | None = None,
+        objective: ObjectiveChoice | None = None,
+        samples: SampleChoice | None = None,
+        **settings: Any,
+    ) -> "TrainRequest":
+        """Return what the inputs of a node ask for (``training_inputs.py``)."""
+        if regularisation is not None:
+            image_set = image_set.with_regularisation(regularisation)
+        return cls(
+            model=model,
+            clip=clip,
+            vae=vae,
+            images=image_set,
+            plan=plan,
+            optimizer=optimizer,
+            adapter=adapter,
+            objective=objective,
+            samples=samples,
+            settings={"name": name, "seed": seed, **chosen(settings, words=["checkpointing"])},
+        )
+
+    def resolve(self) -> tuple[ComfyHost, JobConfig]:
+        """Return the model as the engine's host, and the run's settings.
+
+        Raises:
+            ValueError: If model, plan and settings do not fit together.
+        """
+        host = ComfyHost(self.model, self.clip, self.vae)
+        check_family(self.plan, host.family)
+        config = build_job(
+            self.plan,
+            self.optimizer,
+            self.adapter,
+            self.objective,
+            **self.settings,
+            **sample_settings(self.samples),
+        )
+        return host, config
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
@@ -115,16 +168,7 @@ def train_lora(request: TrainRequest) -> Trained:
         RuntimeError: If the saved file is not what was trained, or loads in part.
         InterruptProcessingException: If the user pressed Stop; what was trained is saved.
     """
-    host = ComfyHost(request.model, request.clip, request.vae)
-    check_family(request.plan, host.family)
-    config = build_job(
-        request.plan,
-        request.optimizer,
-        request.adapter,
-        request.objective,
-        **request.settings,
-        **sample_settings(request.samples),
-    )
+    host, config = request.resolve()
     workflow_id = (request.node.workflow or {}).get("id")
     view = LiveView(request.node.node_id, workflow_id, can_sample=request.samples is not None)
     job = Job(

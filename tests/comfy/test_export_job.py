@@ -1,6 +1,8 @@
 """Export Job: what the graph trains, a job file trains as well, without ComfyUI."""
 
 import copy
+import errno
+import importlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +18,8 @@ from trustopt_pack.nodes.bridge.tiny import load_tiny
 from trustopt_pack.trustopt.cli.job_file import read_job_file
 from trustopt_pack.trustopt.cli.main import main
 from trustopt_test_prompts import EXAMPLE, builtin, node, training
+
+import nodes
 
 BOUND = 1e-5
 """Relative difference (L2) of a LoRA trained in ComfyUI and one trained in diffusers, float32."""
@@ -292,3 +296,22 @@ def test_the_example_set_can_be_exported(comfyui) -> None:
     assert prompt["2"]["inputs"]["folder"] == EXAMPLE
     assert comfyui.run(prompt) == "success", comfyui.error()
     assert main(["train", str(job_of(comfyui)), "--dry-run"]) == 0
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(comfyui, tmp_path, monkeypatch) -> None:
+    package = nodes.NODE_CLASS_MAPPINGS["TrustOpt_ExportJob"].__module__.rpartition(".")[0]
+    module = importlib.import_module(f"{package}.job_export")
+
+    def write(samples, folder) -> None:
+        folder.mkdir(parents=True)
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "01.png"))
+
+    monkeypatch.setattr(module, "write_pictures", write)
+    assert comfyui.run(only_export(exporting())) == "error"
+    assert "01.png (No space left on device). Free disk space" in comfyui.error()
+    assert not list((tmp_path / "output" / "trustopt_jobs").iterdir())
+
+
+def test_a_lora_may_be_called_auto(comfyui) -> None:
+    assert comfyui.run(only_export(exporting(name="auto"))) == "success", comfyui.error()
+    assert job_of(comfyui).parent.name == "auto"

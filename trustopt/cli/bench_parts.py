@@ -16,6 +16,7 @@ from typing import Any
 from ..hosts.loading import load_tiny
 from ..optim import OPTIMIZERS
 from .demo_job import one_thread
+from .style_bench import tasks
 from .style_bench.contest import CONTENDERS, trials
 from .style_bench.parts import Parts
 from .style_bench.table import interval
@@ -50,18 +51,11 @@ def main(arguments: Sequence[str]) -> int:
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the command's arguments."""
     parser = argparse.ArgumentParser(prog="trustopt bench parts", description=__doc__)
-    parser.add_argument(
-        "--pictures",
-        type=Path,
-        required=True,
-        help="folder of the unpacked npm package emoji-datasource-twitter, or openmoji",
-    )
+    tasks.add_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("parts.jsonl"), help="results go here")
     parser.add_argument("--steps", type=int, default=60, help="of the whole")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="", help="contenders with one of these names, by comma")
-    parser.add_argument("--trained", type=int, default=20, help="pictures to train on")
-    parser.add_argument("--held-out", type=int, default=24, help="pictures to judge by")
     return parser.parse_args(arguments)
 
 

@@ -23,6 +23,7 @@ from ..hosts.loading import load_tiny
 from ..optim import OPTIMIZERS
 from ..signals.picture_grid import labelled_grid
 from .demo_job import one_thread
+from .style_bench import tasks
 from .style_bench.contest import CONTENDERS, best_rate, trials
 from .style_bench.judge import judge
 from .style_bench.table import style_table
@@ -56,19 +57,12 @@ def main(arguments: Sequence[str]) -> int:
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the command's arguments."""
     parser = argparse.ArgumentParser(prog="trustopt bench style", description=__doc__)
-    parser.add_argument(
-        "--pictures",
-        type=Path,
-        required=True,
-        help="folder of the unpacked npm package emoji-datasource-twitter, or openmoji",
-    )
+    tasks.add_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("style-bench"), help="results go here")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=int, default=3, help="learning rates, half a decade apart")
     parser.add_argument("--only", default="", help="contenders whose name contains this")
-    parser.add_argument("--trained", type=int, default=20, help="pictures to train on")
-    parser.add_argument("--held-out", type=int, default=24, help="pictures to judge by")
     parser.add_argument(
         "--best-rate",
         action="store_true",

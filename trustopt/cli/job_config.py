@@ -1,13 +1,14 @@
 """What a job file says of pictures and settings, without loading a model."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from ..config import JobConfig
 from ..data import ImageSet, scan_folder
 from ..data.manifest import check_manifest
 from ..plan import TrainPlan
 from ..train.plan_job import adapter_of, data_of, job_from_plan, objective_of
-from .job_file import JobFile, settings_of
+from .job_file import ImagesTable, JobFile, settings_of
 
 
 def job_config(file: JobFile, plan: TrainPlan) -> JobConfig:
@@ -30,18 +31,31 @@ def load_images(file: JobFile) -> ImageSet:
     Raises:
         ValueError: If a folder cannot be used, or a picture is another than listed.
     """
-    table = file.images
+    images = scan_images(file.images, file.path.parent)
+    if file.images.manifest:
+        check_manifest(images, file.locate(file.images.manifest))
+    return images
+
+
+def scan_images(table: ImagesTable, root: Path) -> ImageSet:
+    """Scan the folders of ``[images]``.
+
+    Args:
+        table: The pictures.
+        root: Where relative paths start.
+
+    Raises:
+        ValueError: If a folder cannot be used.
+    """
     images = scan_folder(
-        file.locate(table.folder),
+        root / Path(table.folder).expanduser(),
         trigger_word=table.trigger_word,
         caption_extension=table.caption_extension,
         repeats=table.repeats,
     )
-    if table.regularisation:
-        others = scan_folder(
-            file.locate(table.regularisation), caption_extension=table.caption_extension
-        )
-        images = images.with_regularisation(others)
-    if table.manifest:
-        check_manifest(images, file.locate(table.manifest))
-    return images
+    if not table.regularisation:
+        return images
+    others = scan_folder(
+        root / Path(table.regularisation).expanduser(), caption_extension=table.caption_extension
+    )
+    return images.with_regularisation(others)

@@ -39,7 +39,6 @@ class WrittenJob:
         model: Keys of ``[model]``.
         images: Keys of ``[images]``.
         samples: Keys of ``[samples]``.
-        output: Keys of ``[output]`` besides name and seed.
     """
 
     config: JobConfig
@@ -47,7 +46,6 @@ class WrittenJob:
     model: Mapping[str, Any]
     images: Mapping[str, Any]
     samples: Mapping[str, Any] = field(default_factory=dict)
-    output: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_job(job: WrittenJob, path: Path, images: ImageSet) -> JobFile:
@@ -90,7 +88,7 @@ def tables_of(job: WrittenJob) -> Tables:
         "data": beyond(config.data, data_of(plan)),
         "training": beyond(config, TrainingTable(), [f.name for f in fields(TrainingTable)]),
         "samples": dict(job.samples),
-        "output": {"name": config.name, "seed": config.seed, **job.output},
+        "output": {"name": config.name, "seed": config.seed},
     }
     return {name: table for name, table in tables.items() if table}
 

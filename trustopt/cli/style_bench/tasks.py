@@ -1,5 +1,6 @@
 """What is learned: a style, from a few pictures, where the truth of many others is known."""
 
+import argparse
 import io
 import json
 from collections.abc import Callable
@@ -63,6 +64,18 @@ class Task:
     def prompts(self) -> list[str]:
         """What asks for the held-out pictures."""
         return [with_trigger(name, self.trigger_word) for name in self.names]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what is learned."""
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        required=True,
+        help="folder of the unpacked npm package emoji-datasource-twitter, or openmoji",
+    )
+    parser.add_argument("--trained", type=int, default=20, help="pictures to train on")
+    parser.add_argument("--held-out", type=int, default=24, help="pictures to judge by")
 
 
 def read_task(package: Path, *, trained: int = 20, held_out: int = 24) -> Task:

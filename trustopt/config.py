@@ -241,6 +241,9 @@ class JobConfig:
     max_grad_norm: float = 1.0
     """L2 bound on the whole gradient; 0 does not clip."""
     checkpointing: Literal["auto", "on", "off"] = "auto"
+    cuda_graphs: Literal["auto", "off"] = "auto"
+    """Record a step's kernels and launch them as one, where that can be done; the numbers are the
+    same, small batches are faster."""
     save_dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Precision of the LoRA file; ``auto``: fp32 for a model that runs in fp32, else fp16."""
     save_every: int = 250
@@ -282,6 +285,8 @@ class JobConfig:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
         if self.checkpointing not in ("auto", "on", "off"):
             raise ValueError(f"checkpointing must be auto, on or off, got {self.checkpointing!r}")
+        if self.cuda_graphs not in ("auto", "off"):
+            raise ValueError(f"cuda_graphs must be auto or off, got {self.cuda_graphs!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that ``from_dict`` and JSON take."""

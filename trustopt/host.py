@@ -6,7 +6,7 @@ Two hosts exist: ComfyUI's loaded MODEL/CLIP/VAE (``nodes/bridge``) and diffuser
 Letters: B batch, C latent channels, h w latent height and width, H W pixels, T text tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -78,6 +78,26 @@ class LatentDistribution:
     """``(B, C, h, w)``"""
     std: Tensor
     """``(B, C, h, w)``; zeros for a VAE without posterior."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedForward:
+    """One run of the network as a function of tensors, all on the device: ``Host.prepare``.
+
+    Whoever records the kernels of ``run`` can launch them again for other inputs of the same
+    shapes, see ``trustopt/train/graphs.py``.
+    """
+
+    inputs: Mapping[str, Tensor]
+    """All that differs from batch to batch."""
+    run: Callable[[Mapping[str, Tensor]], Tensor]
+    """Maps such inputs to the network's raw output ``(B, C, h, w)``, see ``Host.denoise``."""
+    others: Hashable = ()
+    """What ``run`` depends on besides: a recording made for one value is wrong for another."""
+
+    def __call__(self) -> Tensor:
+        """Run the network on the inputs."""
+        return self.run(self.inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,5 +197,17 @@ class Host(Protocol):
 
         Returns:
             The network's raw output ``(B, C, h, w)``: eps, v or flow as ``prediction`` says.
+        """
+        ...
+
+    def prepare(self, noised: Tensor, sigma: Tensor, conditioning: Conditioning) -> PreparedForward:
+        """Do all of ``denoise`` but run the network: its inputs are on the device then."""
+        ...
+
+    def weights_in_place(self) -> Hashable | None:
+        """Return what changes when a weight of the network moves, inside a session.
+
+        None if some are not on the device to stay, or if other code runs in the network whose
+        work cannot be recorded: then every step must run it anew.
         """
         ...

@@ -61,7 +61,8 @@ def training_block(
         # recomputation must read this block's.
         args, kwargs = _map_values(_snapshot, args, kwargs)
         if checkpointing():
-            return checkpoint(run, *args, use_reentrant=False, **kwargs)
+            # No state of a generator is kept: nothing in a block draws, and it cannot be recorded.
+            return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
         return run(*args, **kwargs)
 
     def run(*args: Any, **kwargs: Any) -> Any:

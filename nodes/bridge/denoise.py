@@ -1,6 +1,8 @@
 """One forward pass: what ComfyUI does in sampling, up to the network's raw output."""
 
 import uuid
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.ldm.modules.attention
@@ -18,8 +20,51 @@ _SAMPLING_ONLY = ("torch.compile", "easycache")
 """Keys of ComfyUI's own wrappers that make sampling faster and training wrong."""
 
 
+@dataclass(frozen=True)
+class Group:
+    """Images that one forward pass takes; its tensors are ``<number>.<name>`` among the inputs."""
+
+    indices: tuple[int, ...]
+    """Their places in the batch."""
+    constants: Mapping[str, Any]
+    """Arguments of ``apply_model`` that are no tensors."""
+
+
+def inputs_of(
+    network: Any, noised: Tensor, sigma: Tensor, conditioning: Conditioning, device: torch.device
+) -> tuple[dict[str, Tensor], list[Group]]:
+    """Return what ``apply_model`` takes for a batch, by ComfyUI's own conditioning.
+
+    Args:
+        network: The loaded ``BaseModel``.
+        noised: ``(B, C, h, w)`` float32.
+        sigma: ``(B,)`` float32.
+        conditioning: B prompts and geometries.
+        device: The model's device, where the tensors will be.
+    """
+    noised, sigma = _own(noised, device), _own(sigma, device)
+    groups: list[Group] = []
+    inputs: dict[str, Tensor] = {}
+    for indices, kwargs in batched(conditions_of(network, noised, conditioning, device)):
+        tensors = {name: x for name, x in kwargs.items() if isinstance(x, Tensor)}
+        tensors |= {"noised": noised[indices], "sigma": sigma[indices]}
+        inputs |= {f"{len(groups)}.{name}": tensor for name, tensor in tensors.items()}
+        constants = {name: value for name, value in kwargs.items() if name not in tensors}
+        groups.append(Group(tuple(indices), constants))
+    return inputs, groups
+
+
+def others_of(groups: Sequence[Group]) -> Hashable:
+    """Return what a recording depends on besides the tensors; unlike any other if it has parts."""
+    plain = (type(None), bool, int, float, str)
+    constants = [tuple(sorted(group.constants.items())) for group in groups]
+    if not all(isinstance(value, plain) for own in constants for _, value in own):
+        return object()
+    return tuple((group.indices, own) for group, own in zip(groups, constants, strict=True))
+
+
 def raw_output(
-    patcher: Any, network: Any, noised: Tensor, sigma: Tensor, conditioning: Conditioning
+    patcher: Any, network: Any, inputs: Mapping[str, Tensor], groups: Sequence[Group]
 ) -> Tensor:
     """Return the network's raw output for a batch, before it is turned into denoised latents.
 
@@ -30,22 +75,20 @@ def raw_output(
     Args:
         patcher: The patcher whose options apply.
         network: Its loaded ``BaseModel``.
-        noised: ``(B, C, h, w)`` float32.
-        sigma: ``(B,)`` float32.
-        conditioning: B prompts and geometries.
+        inputs: See ``inputs_of``.
+        groups: The same.
 
     Returns:
         ``(B, C, h, w)`` float32 on the model's device.
     """
-    device = patcher.load_device
-    noised, sigma = _own(noised, device), _own(sigma, device)
-    conditions = conditions_of(network, noised, conditioning, device)
-    rows: list[Tensor | None] = [None] * len(noised)
-    for indices, kwargs in batched(conditions):
-        output = _run(patcher, network, noised[indices], sigma[indices], kwargs)
-        for index, row in zip(indices, output, strict=True):
-            rows[index] = row
-    return torch.stack([row for row in rows if row is not None])
+    rows: dict[int, Tensor] = {}
+    for number, group in enumerate(groups):
+        start = f"{number}."
+        own = {n.removeprefix(start): x for n, x in inputs.items() if n.startswith(start)}
+        noised, sigma = own.pop("noised"), own.pop("sigma")
+        output = _run(patcher, network, noised, sigma, {**own, **group.constants})
+        rows |= dict(zip(group.indices, output, strict=True))
+    return torch.stack([rows[index] for index in range(len(rows))])
 
 
 def _run(

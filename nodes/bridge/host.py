@@ -1,6 +1,6 @@
 """ComfyUI's MODEL, CLIP and VAE as the engine's host."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
@@ -17,10 +17,11 @@ from ...trustopt.host import (
     LatentDistribution,
     LayerShape,
     Prediction,
+    PreparedForward,
     Prompt,
 )
 from .conditioning import check_prompt, encode_captions, encode_in_training
-from .denoise import raw_output
+from .denoise import inputs_of, others_of, raw_output
 from .fingerprint import hooks_note, weights_fingerprint
 from .identify import (
     family_of,
@@ -168,11 +169,25 @@ class ComfyHost:
 
     def denoise(self, noised: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
         """Run the network once on a batch, inside a session; see ``denoise.raw_output``."""
+        return self.prepare(noised, sigma, conditioning)()
+
+    def prepare(self, noised: Tensor, sigma: Tensor, conditioning: Conditioning) -> PreparedForward:
+        """Bring what the network takes to the device; see ``denoise.inputs_of``."""
         session = self._open_session()
         # Between two micro-batches of one step, too: accumulating many takes minutes.
         comfy.model_management.throw_exception_if_processing_interrupted()
         with session.forward_pass() as network:
-            return raw_output(session.patcher, network, noised, sigma, conditioning)
+            inputs, groups = inputs_of(network, noised, sigma, conditioning, self.device)
+
+        def run(given: Mapping[str, Tensor]) -> Tensor:
+            with session.forward_pass() as network:
+                return raw_output(session.patcher, network, given, groups)
+
+        return PreparedForward(inputs=inputs, run=run, others=others_of(groups))
+
+    def weights_in_place(self) -> Hashable | None:
+        """Return where the network's weights are; see ``in_place.WeightsInPlace``."""
+        return self._open_session().weights_in_place()
 
     @contextmanager
     def sampling(self) -> Iterator[Any]:

@@ -8,7 +8,7 @@ Nothing enters the module tree. A layer's ``forward`` is shadowed on the instanc
 keep their names and places, and ComfyUI's loader, LoRAs and quantisation go on working.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from torch import nn
 from ...trustopt.host import Family
 from .blocks import ADDS_IN_PLACE, BLOCKS, in_training, training_block
 from .frozen_ops import FrozenLayer, differentiable, frozen_linear_map, frozen_norm
+from .in_place import WeightsInPlace
 from .layers import kind_of, text_encoder_paths, trainable_layers
 from .patches import Patches
 
@@ -120,6 +121,7 @@ class TrainingSession:
         self._patches = Patches()
         self._homes: dict[str, torch.device] = {}
         self._has_sampled = False
+        self._in_place: WeightsInPlace | None = None
 
     def open(self) -> None:
         """Register the injections and load the model, which runs them."""
@@ -157,6 +159,13 @@ class TrainingSession:
             comfy.model_management.load_models_gpu(
                 [self.patcher], memory_required=self.reserve_memory
             )
+
+    def weights_in_place(self) -> Hashable | None:
+        """Return what changes when a weight of the model moves; see ``in_place.py``."""
+        if self._in_place is None:
+            own = (_FREEZE, _TRAIN)
+            self._in_place = WeightsInPlace(self.patcher, self.trainee.root, own)
+        return self._in_place.now()
 
     def ensure_loaded(self) -> None:
         """Load again if another model, or a sample from the original MODEL, took the place.

@@ -33,7 +33,8 @@ class SaveReport:
     model_hash: str
     """``sshs_model_hash``: equal for equal weights, whatever the header says."""
     effect_error: float | None = None
-    """How much of the LoRA's effect on the network the file misses, if it was tried there."""
+    """How much of the LoRA's effect on the network the file misses, if it was tried there, beyond
+    what the network rounds."""
 
     @property
     def ok(self) -> bool:

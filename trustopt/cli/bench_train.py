@@ -11,6 +11,8 @@ import argparse
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
+from statistics import median
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -27,7 +29,17 @@ from ..hosts.loading import FLUX_DEV_SHIFT
 from ..hosts.noise_levels import sdxl_sigmas
 from ..hosts.sdxl import SDXLDenoiser
 from ..hosts.tiny.specs import SDXL as TINY
-from .contenders import TOKENS, Data, Ours, PlainLoop, PlainLora, peak_bytes, ratio, taken_in_turns
+from .contenders import (
+    TOKENS,
+    Data,
+    Ours,
+    PlainLoop,
+    PlainLora,
+    alone_on_gpu,
+    peak_bytes,
+    ratio,
+    taken_in_turns,
+)
 
 Layout = UNetLayout | FluxLayout
 
@@ -61,6 +73,16 @@ def main(arguments: Sequence[str]) -> int:
     plain = with_weights_of(ours, layout)
     count = sum(p.numel() for p in ours.network.parameters())
     print(f"{count / 1e6:.0f} M parameters, {given.dtype} on {device}, {given.pixels} px")
+    compare = compare_on_gpu if device.type == "cuda" else compare_in_turns
+    compare(ours, plain, layout, given)
+    return 0
+
+
+def compare_in_turns(
+    ours: Denoiser, plain: Denoiser, layout: Layout, given: argparse.Namespace
+) -> None:
+    """Print times and memory of both, which take turns."""
+    device = torch.device(given.device)
     print("batch  checkpointing  plain s  ours s  ratio  plain MiB  ours MiB  set up s")
     for batch in given.batches:
         data = data_for(layout, batch, given.pixels)
@@ -79,9 +101,42 @@ def main(arguments: Sequence[str]) -> int:
                 f"{memory[0] / MIB:>9.0f}  {memory[1] / MIB:>8.0f}  {set_up:>8.2f}",
                 flush=True,
             )
-        difference = float((gradients[1] - gradients[0]).norm() / gradients[0].norm())
-        print(f"{batch:>5}  checkpointing changes the gradient by {difference:.1e} of its norm")
-    return 0
+        print(f"{batch:>5}  checkpointing changes the gradient by {apart(*gradients):.1e}")
+
+
+def compare_on_gpu(
+    ours: Denoiser, plain: Denoiser, layout: Layout, given: argparse.Namespace
+) -> None:
+    """Print times and memory of each alone: the plain loop, ours, and ours from a recording."""
+    device = torch.device(given.device)
+    model = sum(p.numel() * p.element_size() for p in ours.network.parameters())
+    print(f"model {model / MIB:.0f} MiB; held is everything that torch's allocator has, at most")
+    print("batch  checkpointing  who        median ms  least ms  held MiB")
+    for batch, checkpointing in product(given.batches, (False, True)):
+        data = data_for(layout, batch, given.pixels)
+        runs = {
+            "plain": plain_run(plain, data, checkpointing),
+            "ours": diffusers_run(ours, data, checkpointing),
+            "recorded": diffusers_run(ours, data, checkpointing, graphs=True),
+        }
+        gradients = {}
+        for name, opened in runs.items():
+            with opened as contender:
+                if isinstance(contender, Ours):
+                    # Twice as it is and then from the recording: the third is what is compared.
+                    gradients[name] = [contender.gradient() for _ in range(3)][-1]
+                times, held = alone_on_gpu(contender, given.rounds, device)
+            print(
+                f"{batch:>5}  {'on' if checkpointing else 'off':<13}  {name:<9}  "
+                f"{1e3 * median(times):>9.1f}  {1e3 * min(times):>8.1f}  {held / MIB:>8.0f}",
+                flush=True,
+            )
+        print(f"{batch:>5}  recording changes the gradient by {apart(*gradients.values()):.1e}")
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    """Return the norm of the difference over the first one's norm."""
+    return float((other - one).norm() / one.norm())
 
 
 def random_network(layout: Layout, device: torch.device, dtype: torch.dtype) -> Denoiser:
@@ -133,7 +188,12 @@ def data_for(layout: Layout, batch: int, pixels: int) -> Data:
 
 @contextmanager
 def diffusers_run(
-    denoiser: Denoiser, data: Data, checkpointing: bool, adapter: AdapterConfig = ADAPTER
+    denoiser: Denoiser,
+    data: Data,
+    checkpointing: bool,
+    adapter: AdapterConfig = ADAPTER,
+    *,
+    graphs: bool = False,
 ) -> Iterator[Ours]:
     """Open a session of the headless host and lend the engine's step."""
     without_text: Any = SimpleNamespace(models={}, trainable=())
@@ -142,7 +202,7 @@ def diffusers_run(
     layers = select_layers(host.layers(), adapter, host.family)
     adapters = build_adapters(layers, adapter, torch.Generator().manual_seed(0), device=device)
     with host.session(adapters.layers, checkpointing=checkpointing):
-        yield Ours(host, adapters, data)
+        yield Ours(host, adapters, data, graphs=graphs)
 
 
 @contextmanager

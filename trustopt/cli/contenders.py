@@ -16,6 +16,7 @@ from ..data import Batch, BatchStream
 from ..diffusion import Objective
 from ..host import Conditioning, Geometry, Host
 from ..optim import build_optimizer
+from ..train.graphs import StepGraphs
 from ..train.loop import Run, gradients, train_step
 from .live_bytes import LiveBytes
 
@@ -97,9 +98,18 @@ class EndlessBatches:
 
 
 class Ours:
-    """The engine's own step, in a host's session."""
+    """The engine's own step, in a host's session.
 
-    def __init__(self, host: Host, adapters: AdapterSet, data: Data) -> None:
+    Args:
+        host: The host.
+        adapters: What is trained.
+        data: The batch.
+        graphs: Whether steps are recorded and replayed, on a GPU.
+    """
+
+    def __init__(
+        self, host: Host, adapters: AdapterSet, data: Data, *, graphs: bool = False
+    ) -> None:
         config = JobConfig(name="bench", steps=10**9, lr=LR, batch_size=len(data.latents))
         options = {"weight_decay": 0.01}
         self.run = Run(
@@ -111,6 +121,8 @@ class Ours:
             batches=cast(BatchStream, EndlessBatches(data)),
             generator=torch.Generator().manual_seed(0),
         )
+        if graphs:
+            self.run.graphs = StepGraphs(self.run.parameters, host.weights_in_place, print)
 
     def step(self) -> None:
         """Take one optimizer step."""
@@ -119,7 +131,7 @@ class Ours:
 
     def gradient(self) -> Tensor:
         """Return the whole gradient of the first step, of a LoRA that changes something."""
-        parameters, generator = self.run.adapters.parameters(), torch.Generator().manual_seed(1)
+        parameters, generator = self.run.parameters, torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in parameters:
                 noise = torch.randn(parameter.shape, generator=generator)
@@ -131,7 +143,7 @@ class Ours:
 
     def tensors(self) -> list[Tensor]:
         """Return adapters and optimizer state."""
-        return [*self.run.adapters.parameters(), *state_tensors(self.run.optimizer)]
+        return [*self.run.parameters, *state_tensors(self.run.optimizer)]
 
 
 class PlainLora(nn.Module):
@@ -217,6 +229,21 @@ def taken_in_turns(
             if number > 0:
                 own.append(clock() - started)
     return times
+
+
+def alone_on_gpu(
+    contender: Contender, rounds: int, device: torch.device, *, warm_up: int = 3
+) -> tuple[list[float], int]:
+    """Return a contender's seconds a step, and the bytes torch holds at most, all in all.
+
+    Held is more than used: it counts the allocator's gaps, and the memory of recordings.
+    """
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    for _ in range(warm_up):
+        contender.step()
+    times = taken_in_turns([contender], rounds, device)[0]
+    return times, torch.cuda.max_memory_reserved(device)
 
 
 def _wait_for(device: torch.device) -> None:

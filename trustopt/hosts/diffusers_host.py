@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..addresses import WeightAddresses
 from ..host import (
     Conditioning,
     Family,
@@ -17,6 +18,7 @@ from ..host import (
     LatentDistribution,
     LayerShape,
     Prediction,
+    PreparedForward,
     Prompt,
 )
 from .device_memory import free_bytes, weight_bytes
@@ -71,8 +73,11 @@ class DiffusersHost:
         self._denoiser = denoiser
         self._kept: frozenset[str] = frozenset()
         """What a session keeps on the device: ``network``, perhaps ``text``; outside, nothing."""
+        self._placed: frozenset[str] | None = None
+        """What is on the device, as far as this host has moved it."""
         for module in (self.network, self.vae, *text.models.values()):
             module.requires_grad_(False).train(False)
+        self._weights = WeightAddresses(self.network)
         # Asked once: inside a session, adapters stand where the layers were.
         self._places = {"": denoiser.names, **{te: _text_names(te, text) for te in text.trainable}}
         self._layers = self._find_layers()
@@ -171,9 +176,21 @@ class DiffusersHost:
 
         Outside a session it is the base model that runs.
         """
+        return self.prepare(noised, sigma, conditioning)()
+
+    def prepare(self, noised: Tensor, sigma: Tensor, conditioning: Conditioning) -> PreparedForward:
+        """Bring what the network takes to the device; see ``Host.prepare``."""
         noised, sigma = noised.to(self.device), sigma.to(self.device)
+        inputs = self._denoiser.inputs(noised, sigma, conditioning, self.dtype)
+        return PreparedForward(inputs=inputs, run=self._run)
+
+    def _run(self, inputs: Mapping[str, Tensor]) -> Tensor:
         with self._on_device("network"):
-            return self._denoiser(noised, sigma, conditioning, self.dtype).float()
+            return self._denoiser.run(inputs).float()
+
+    def weights_in_place(self) -> Hashable | None:
+        """Return where the network's weights are; they move between sessions only."""
+        return self._weights.on(self.device)
 
     @contextmanager
     def _on_device(self, part: str) -> Iterator[None]:
@@ -185,11 +202,13 @@ class DiffusersHost:
 
     def _place(self, parts: frozenset[str]) -> None:
         """Bring what is about to run to the device, and what can wait to main memory."""
-        if self.device.type == "cpu":
-            return
+        if self.device.type == "cpu" or parts == self._placed:
+            return  # asking thousands of modules to stay takes longer than a small step
+        self._placed = None
         for part, modules in self._parts().items():
             for module in modules:
                 module.to(self.device if part in parts else "cpu")
+        self._placed = parts
 
     def _parts(self) -> dict[str, list[nn.Module]]:
         """Return the modules that move together."""

@@ -1,5 +1,6 @@
 """Runs diffusers' FLUX transformer in the engine's noise convention."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -37,6 +38,16 @@ class FluxDenoiser:
         self, noised: Tensor, sigma: Tensor, conditioning: Conditioning, dtype: torch.dtype
     ) -> Tensor:
         """Return the velocity ``(B, 16, h, w)``; h and w must be even."""
+        return self.run(self.inputs(noised, sigma, conditioning, dtype))
+
+    def inputs(
+        self, noised: Tensor, sigma: Tensor, conditioning: Conditioning, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        """Return what the network takes, on the device of ``noised``.
+
+        Raises:
+            ValueError: If the prompts' lengths differ.
+        """
         device, (height, width) = noised.device, noised.shape[-2:]
         prompts = conditioning.prompts
         lengths = {len(prompt["context"]) for prompt in prompts}
@@ -46,23 +57,37 @@ class FluxDenoiser:
                 "encode them all with the same T5 setting"
             )
         context = torch.stack([prompt["context"] for prompt in prompts])
-        guidance = torch.full_like(sigma, conditioning.guidance) if self._guidance else None
+        pooled = torch.stack([prompt["pooled"] for prompt in prompts])
+        return {
+            "noised": noised.to(dtype),
+            "sigma": sigma,
+            "guidance": torch.full_like(sigma, conditioning.guidance),
+            "context": context.to(device, dtype),
+            "pooled": pooled.to(device, dtype),
+            "positions": patch_positions(height // 2, width // 2).to(device),
+            "text_positions": torch.zeros(context.shape[1], 3, device=device),
+        }
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Run the network on its ``inputs``."""
+        sigma = inputs["sigma"]
+        guidance = inputs["guidance"] if self._guidance else None
         exact = _ExactTime(sigma, guidance)
         handle = self.network.time_text_embed.register_forward_pre_hook(exact)  # pyright: ignore
         try:
             velocity = self.network(
-                to_patches(noised).to(dtype),
-                encoder_hidden_states=context.to(device, dtype),
-                pooled_projections=torch.stack([p["pooled"] for p in prompts]).to(device, dtype),
+                to_patches(inputs["noised"]),
+                encoder_hidden_states=inputs["context"],
+                pooled_projections=inputs["pooled"],
                 timestep=sigma,
                 guidance=guidance,
-                img_ids=patch_positions(height // 2, width // 2).to(device),
-                txt_ids=torch.zeros(context.shape[1], 3, device=device),
+                img_ids=inputs["positions"],
+                txt_ids=inputs["text_positions"],
                 return_dict=False,
             )[0]
         finally:
             handle.remove()
-        return from_patches(velocity, height, width)
+        return from_patches(velocity, *inputs["noised"].shape[-2:])
 
 
 class _ExactTime:

@@ -1,7 +1,7 @@
 """Runs diffusers' SDXL UNet in the engine's noise convention."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -44,17 +44,30 @@ class SDXLDenoiser:
         self, noised: Tensor, sigma: Tensor, conditioning: Conditioning, dtype: torch.dtype
     ) -> Tensor:
         """Return the raw output ``(B, 4, h, w)`` for variance-exploding ``noised``."""
+        return self.run(self.inputs(noised, sigma, conditioning, dtype))
+
+    def inputs(
+        self, noised: Tensor, sigma: Tensor, conditioning: Conditioning, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        """Return what the network takes, on the device of ``noised``."""
         device = noised.device
         scaled = noised * (sigma.square() + 1.0).rsqrt().view(-1, 1, 1, 1)
         context, pooled = stack_prompts(conditioning.prompts)
+        return {
+            "scaled": scaled.to(dtype),
+            "timestep": nearest_timestep(sigma, self._sigmas),
+            "context": context.to(device, dtype),
+            "pooled": pooled.to(device, dtype),
+            "time_ids": size_labels(conditioning.geometry).to(device),
+        }
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Run the network on its ``inputs``."""
         return self.network(
-            scaled.to(dtype),
-            nearest_timestep(sigma, self._sigmas),
-            encoder_hidden_states=context.to(device, dtype),
-            added_cond_kwargs={
-                "text_embeds": pooled.to(device, dtype),
-                "time_ids": size_labels(conditioning.geometry).to(device),
-            },
+            inputs["scaled"],
+            inputs["timestep"],
+            encoder_hidden_states=inputs["context"],
+            added_cond_kwargs={"text_embeds": inputs["pooled"], "time_ids": inputs["time_ids"]},
             return_dict=False,
         )[0]
 

@@ -119,7 +119,7 @@ def load_latest(
     run.optimizer.load_state_dict(saved["optimizer"])
     if run.ema is not None:
         if saved["ema"] is None:  # the average was turned on since: it starts from here
-            run.ema.restart(run.adapters.parameters())
+            run.ema.restart(run.parameters)
         else:
             run.ema.load_state_dict(saved["ema"])
     run.normaliser.load_state_dict(saved["normaliser"])

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..adapters import AdapterSet, SaveReport, read_lora
-from .loop import Run, conditioning_of
+from .backward import conditioning_of
+from .loop import Run
 from .lora_file import LoraWriter, saved_weights
 
 ROUNDING = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -29,13 +30,15 @@ def save_and_try(writer: LoraWriter, path: Path) -> SaveReport:
         return report  # its first problem is the one to read; a broken file cannot be tried
     with saved_weights(writer.run):
         error, effect, size = effect_of_file(writer.run, path)
-    allowed = ROUNDING[writer.dtype] * effect + torch.finfo(writer.run.host.dtype).eps * size
+    noise = torch.finfo(writer.run.host.dtype).eps * size
+    allowed = ROUNDING[writer.dtype] * effect + noise
     problem = (
         f"the file changes the network's output by {error:.1e} otherwise than training did, "
         f"more than the {allowed:.1e} that rounding explains: save again as fp32"
     )
     problems = () if error <= allowed else (problem,)
-    share = error / effect if effect > 0.0 else None
+    # In half precision the model's own rounding can be as large as a young LoRA's effect.
+    share = max(0.0, error - noise) / effect if effect > 0.0 else None
     return replace(report, problems=problems, effect_error=share)
 
 

@@ -93,6 +93,8 @@ class Keeper:
         if run.step == self.sampled_step:
             return
         self.sampled_step = run.step
+        if run.graphs is not None:
+            run.graphs.forget()  # samplers and the VAE need the memory
         try:
             with saved_weights(run):
                 self.hooks.on_sample(run)

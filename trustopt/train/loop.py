@@ -6,7 +6,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,11 +14,13 @@ from torch import Tensor
 
 from ..adapters import AdapterSet
 from ..config import JobConfig
-from ..data import Batch, BatchStream
-from ..diffusion import Draw, Objective
-from ..host import Conditioning, Host
+from ..data import BatchStream
+from ..diffusion import Objective
+from ..host import Host
 from ..optim import LevelNormaliser, optimizer_signals, step_optimizer
+from .backward import backward_of
 from .ema import ExponentialAverage
+from .graphs import StepGraphs
 from .loss_scale import LossScale
 from .ranks import Ranks
 from .ranks import StopTraining as StopTraining  # what ``on_step`` raises
@@ -69,9 +71,13 @@ class Run:
     """The run's only randomness after setup: batch order, latents, levels, noise, dropout."""
     ranks: Ranks = field(default_factory=Ranks)
     """The processes that train; one unless a launcher started several."""
+    graphs: StepGraphs | None = None
+    """Where steps are recorded and replayed; None runs each as it is."""
     ema: ExponentialAverage | None = None
     normaliser: LevelNormaliser = field(default_factory=LevelNormaliser)
     loss_scale: LossScale = field(init=False)
+    parameters: list[torch.nn.Parameter] = field(init=False)
+    """The adapters', listed once: walking thousands of layers takes longer than a small step."""
     hears_level_free: bool = False
     """Whether the optimizer is told the loss with the noise levels divided out."""
     step: int = 0
@@ -80,6 +86,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.loss_scale = LossScale(self.host.dtype)
+        self.parameters = self.adapters.parameters()
 
     def position(self) -> dict[str, Any]:
         """Return where the run stands in its data and randomness, as plain values and tensors."""
@@ -140,7 +147,7 @@ def train_step(run: Run) -> StepReport:
         step_optimizer(run.optimizer, level_free if run.hears_level_free else found.loss)
         run.adapters.clamp_norms()
         if run.ema is not None:
-            run.ema.update(run.adapters.parameters())
+            run.ema.update(run.parameters)
         run.loss_scale.note_good_step()
 
     run.step += 1
@@ -216,9 +223,9 @@ def accumulated(run: Run) -> Gradients:
             mine = run.ranks.takes(turn)
             parts.append(micro_batch(run, passes) if mine else passed_over(run))
     levels, weighted_losses, sample_losses = (torch.cat(part) for part in zip(*parts, strict=True))
-    run.ranks.add_up(run.adapters.parameters(), weighted_losses, sample_losses)
+    run.ranks.add_up(run.parameters, weighted_losses, sample_losses)
 
-    run.loss_scale.unscale(run.adapters.parameters())
+    run.loss_scale.unscale(run.parameters)
     grad_norm = clip_gradients(run)
     # The step's one wait for the device: everything the host must know before it may update.
     norm, *values = torch.cat([grad_norm.view(1), weighted_losses, sample_losses]).tolist()
@@ -243,11 +250,10 @@ def micro_batch(run: Run, passes: int) -> tuple[Tensor, Tensor, Tensor]:
     batch = next(run.batches)
     draw = run.objective.draw(batch.latents, run.generator)
     weights = run.objective.weights(draw) * batch.loss_weights
-    with run.adapters.dropout(run.generator), run.adapters.in_dtype(run.host.dtype):
-        losses = denoising_losses(run, batch, draw)
-        weighted = losses * weights.to(losses.device)
-        (weighted.mean() / (passes / run.loss_scale.value)).backward()
-    return draw.level, weighted.detach(), losses.detach()
+    with run.adapters.dropout(run.generator):
+        backward = backward_of(run, batch, draw, weights, passes / run.loss_scale.value)
+        weighted, losses = run.graphs(backward) if run.graphs else backward()
+    return draw.level, weighted, losses
 
 
 def passed_over(run: Run) -> tuple[Tensor, Tensor, Tensor]:
@@ -257,30 +263,6 @@ def passed_over(run: Run) -> tuple[Tensor, Tensor, Tensor]:
     with run.adapters.dropout(run.generator):
         nothing = torch.zeros(len(levels), device=run.host.device)
     return levels, nothing, nothing
-
-
-def denoising_losses(run: Run, batch: Batch, draw: Draw) -> Tensor:
-    """Return each sample's loss ``(B,)``: run the network on a noised batch and compare."""
-    conditioning = conditioning_of(run, batch)
-    if batch.is_regularisation:
-        # Prior preservation: such pictures should look to the LoRA as they do to the base model.
-        with torch.no_grad(), run.adapters.disabled():
-            base_output = run.host.denoise(draw.noised, draw.sigma, conditioning_of(run, batch))
-        draw = replace(draw, target=base_output.float())
-    output = run.host.denoise(draw.noised, draw.sigma, conditioning)
-    return run.objective.losses(output, draw, batch.masks)
-
-
-def conditioning_of(run: Run, batch: Batch) -> Conditioning:
-    """Return what the network is told besides the noise level: prompts and geometry.
-
-    Captions are encoded here only where the text encoders learn; otherwise the batch has prompts.
-    """
-    return Conditioning(
-        prompts=batch.prompts or run.host.encode_prompts(batch.captions),
-        geometry=batch.geometry,
-        guidance=run.job.objective.guidance,
-    )
 
 
 def set_learning_rate(run: Run) -> float:
@@ -297,4 +279,4 @@ def set_learning_rate(run: Run) -> float:
 def clip_gradients(run: Run) -> Tensor:
     """Bound the L2 norm of the whole gradient and return what it was, a 0-dim tensor."""
     bound = run.job.max_grad_norm or float("inf")
-    return torch.nn.utils.clip_grad_norm_(run.adapters.parameters(), bound)
+    return torch.nn.utils.clip_grad_norm_(run.parameters, bound)

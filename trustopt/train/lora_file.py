@@ -109,7 +109,7 @@ def tag_counts(dataset: TrainingSet) -> dict[str, int]:
 @contextmanager
 def saved_weights(run: Run) -> Iterator[None]:
     """Hold the weights that are saved and sampled: the moving average, where the run keeps one."""
-    parameters = run.adapters.parameters()
+    parameters = run.parameters
     averaged = run.ema if run.ema is not None and run.ema.updates else None
     with averaged_weights(run.optimizer):
         if averaged:

@@ -27,6 +27,7 @@ from .disk import check_space
 from .effect import save_and_try
 from .ema import ExponentialAverage
 from .folders import RunFolder, find_run, new_run
+from .graphs import recorded_steps
 from .job import Job, RunResult, describe, fingerprint_of
 from .keeper import Keeper, trainer_options
 from .lock import claimed
@@ -269,9 +270,10 @@ def train_in_session(
         keeper.on_step(report)
         meter.resume()
 
-    with run.host.session(
+    session = run.host.session(
         run.adapters.layers, checkpointing=memory.checkpointing, reserve=memory.reserve
-    ):
+    )
+    with session, recorded_steps(run, memory, hooks.on_report):
         hooks.on_start(run, keeper.folder.path)
         try:
             if run.step == 0:

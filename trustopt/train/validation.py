@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from ..data import Batch
-from .loop import Run, conditioning_of
+from .backward import conditioning_of
+from .loop import Run
 from .lora_file import saved_weights
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -186,11 +186,11 @@ def disk_fills_at_the_end(made: Job) -> None:
 
 
 def _when_called(made: Job, number: int, do) -> None:
-    denoise = made.host.denoise
+    prepare = made.host.prepare
 
     def instead(*arguments):
         if len(made.host.calls) == number:
             do()
-        return denoise(*arguments)
+        return prepare(*arguments)
 
-    made.host.denoise = instead
+    made.host.prepare = instead

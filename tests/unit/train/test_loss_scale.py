@@ -64,8 +64,8 @@ def test_an_overflow_lowers_the_scale_and_takes_the_same_step_again(tmp_path, mo
 class BrokenBackward(HalfToyHost):
     """Gradients that are not finite, whatever the scale."""
 
-    def denoise(self, noised, sigma, conditioning):
-        output = super().denoise(noised, sigma, conditioning)
+    def run(self, inputs):
+        output = super().run(inputs)
         output.register_hook(lambda grad: grad * math.nan)
         return output
 

@@ -13,8 +13,9 @@ from toy import DOWN, UP, ToyHost, images, job
 from trustopt.config import AdapterConfig, DataConfig, OptimizerConfig
 from trustopt.signals import load_signals
 from trustopt.train import effect, keeper
+from trustopt.train.backward import backward_of, conditioning_of
 from trustopt.train.hooks import Hooks
-from trustopt.train.loop import NonFiniteError, StopTraining, conditioning_of, denoising_losses
+from trustopt.train.loop import NonFiniteError, StopTraining
 from trustopt.train.run import build_run, check, encode, run_job
 
 
@@ -132,8 +133,8 @@ def test_out_of_memory_lets_go_of_the_step_before_it_saves(tmp_path, monkeypatch
     kept, alive = [], []
 
     class Host(ToyHost):
-        def denoise(self, noised, sigma, conditioning):
-            output = super().denoise(noised, sigma, conditioning)
+        def run(self, inputs):
+            output = super().run(inputs)
             if len(self.calls) == 6:
                 kept.append(weakref.ref(output))
                 raise torch.OutOfMemoryError("in a step")
@@ -240,19 +241,22 @@ def test_regularisation_pictures_are_trained_to_what_the_base_model_says(tmp_pat
     batch = next(b for b in run.batches if b.is_regularisation)
     draw = run.objective.draw(batch.latents, run.generator)
 
+    def losses() -> torch.Tensor:
+        return backward_of(run, batch, draw, batch.loss_weights, 1.0)()[1]
+
     with made.host.session(adapters.layers, checkpointing=False):
         # A LoRA that changes nothing is already right, whatever the picture.
-        assert not denoising_losses(run, batch, draw).any()
+        assert not losses().any()
         with torch.no_grad():
             for parameter in adapters.parameters():
                 parameter.add_(0.3)
-        loss = denoising_losses(run, batch, draw)
+        loss = losses()
         with torch.no_grad():
             output = made.host.denoise(draw.noised, draw.sigma, conditioning_of(run, batch))
             with adapters.disabled():
                 base = made.host.denoise(draw.noised, draw.sigma, conditioning_of(run, batch))
     torch.testing.assert_close(loss, (output - base).square().flatten(1).mean(1))
-    assert loss.requires_grad
+    assert any(p.grad is not None and p.grad.any() for p in adapters.parameters())
     assert loss.any()
 
 

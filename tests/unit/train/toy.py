@@ -9,7 +9,13 @@ from torch import nn
 
 from trustopt.config import AdapterConfig, DataConfig, JobConfig, OptimizerConfig
 from trustopt.data import image_set_from_arrays
-from trustopt.host import Conditioning, HostMemory, LatentDistribution, LayerShape
+from trustopt.host import (
+    Conditioning,
+    HostMemory,
+    LatentDistribution,
+    LayerShape,
+    PreparedForward,
+)
 from trustopt.train.folders import Folders
 from trustopt.train.run import Job
 
@@ -90,13 +96,23 @@ class ToyHost:
             self.network.up, self.network.down = kept
 
     def denoise(self, noised, sigma, conditioning):
+        return self.prepare(noised, sigma, conditioning)()
+
+    def prepare(self, noised, sigma, conditioning):
+        context = torch.stack([p["context"].mean(0) for p in conditioning.prompts])
+        inputs = {"noised": noised, "sigma": sigma, "context": context}
+        return PreparedForward(inputs=inputs, run=self.run)
+
+    def run(self, inputs):
         call = len(self.calls)
-        self.calls.append(noised.shape)
+        self.calls.append(inputs["noised"].shape)
         if call == self.break_at:
             raise self.error
-        context = torch.stack([p["context"].mean(0) for p in conditioning.prompts])
-        output = self.network(noised, sigma, context)
+        output = self.network(inputs["noised"], inputs["sigma"], inputs["context"])
         return output * float("inf") if call in self.overflow else output
+
+    def weights_in_place(self):
+        return None
 
 
 class HalfToyHost(ToyHost):
@@ -108,10 +124,10 @@ class HalfToyHost(ToyHost):
         super().__init__()
         self.network.half()
 
-    def denoise(self, noised, sigma, conditioning):
+    def prepare(self, noised, sigma, conditioning):
         prompts = [{"context": p["context"].half()} for p in conditioning.prompts]
         half = Conditioning(prompts=prompts, geometry=conditioning.geometry)
-        return super().denoise(noised.half(), sigma.half(), half)
+        return super().prepare(noised.half(), sigma.half(), half)
 
 
 def images(count: int = 5):

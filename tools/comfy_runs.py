@@ -1,6 +1,6 @@
 """Ways to train inside ComfyUI, to be timed against each other by ``bench_comfyui.py``.
 
-Importing this module boots ComfyUI on the CPU, as its tests do.
+Importing this module boots ComfyUI as its tests do: on the CPU, or see tests/comfy/conftest.py.
 """
 
 import contextlib

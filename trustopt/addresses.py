@@ -15,18 +15,18 @@ class WeightAddresses:
         # Walking the module tree takes a hundred times as long as asking its tensors.
         tables = [(m._parameters, m._buffers) for m in module.modules()]
         self._tables = [table for pair in tables for table in pair if table]
+        self._known: tuple[tuple[int, ...], torch.device] | None = None
+        """Addresses last found to be on a device: no other tensor can be at one of them."""
 
     def on(self, device: torch.device) -> tuple[int, ...] | None:
         """Return all addresses; None if a tensor is not on a device of this type, or has none."""
-        found: list[int] = []
-        for table in self._tables:
-            for tensor in table.values():
-                if tensor is None:
-                    continue
-                if tensor.device.type != device.type:
-                    return None
-                try:
-                    found.append(tensor.data_ptr())
-                except RuntimeError:  # a quantised tensor is made of several
-                    return None
-        return tuple(found)
+        try:
+            found = tuple([x.data_ptr() for t in self._tables for x in t.values() if x is not None])
+        except RuntimeError:  # a quantised tensor is made of several
+            return None
+        if (found, device) != self._known:
+            tensors = (x for t in self._tables for x in t.values() if x is not None)
+            if any(x.device.type != device.type for x in tensors):
+                return None
+            self._known = (found, device)
+        return found

@@ -46,7 +46,8 @@ def inputs_of(
     groups: list[Group] = []
     inputs: dict[str, Tensor] = {}
     for indices, kwargs in batched(conditions_of(network, noised, conditioning, device)):
-        tensors = {name: x for name, x in kwargs.items() if isinstance(x, Tensor)}
+        # ComfyUI leaves some in main memory until the network runs; a recording must not.
+        tensors = {name: x.to(device) for name, x in kwargs.items() if isinstance(x, Tensor)}
         tensors |= {"noised": noised[indices], "sigma": sigma[indices]}
         inputs |= {f"{len(groups)}.{name}": tensor for name, tensor in tensors.items()}
         constants = {name: value for name, value in kwargs.items() if name not in tensors}

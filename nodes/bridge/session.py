@@ -159,6 +159,11 @@ class TrainingSession:
             comfy.model_management.load_models_gpu(
                 [self.patcher], memory_required=self.reserve_memory
             )
+            # ComfyUI moves the table of noise levels with some ways of loading; where it stays,
+            # each step fetches its timestep from main memory, and cannot be recorded.
+            sampling = getattr(self.patcher.model, "model_sampling", None)
+            if isinstance(sampling, nn.Module):
+                sampling.to(self.patcher.load_device)
 
     def weights_in_place(self) -> Hashable | None:
         """Return what changes when a weight of the model moves; see ``in_place.py``."""

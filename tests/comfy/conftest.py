@@ -33,21 +33,42 @@ def find_comfyui() -> Path | None:
 
 
 def boot_comfyui(path: Path) -> None:
-    """Import ComfyUI's core on the CPU; its folder comes before ours, whose ``nodes`` it has."""
+    """Import ComfyUI's core; its folder comes before ours, whose ``nodes`` it has.
+
+    It runs on the CPU unless ``COMFYUI_DEVICE`` is ``cuda``, or ``cuda-dynamic`` for the dynamic
+    memory that ComfyUI starts with on NVIDIA by default.
+    """
     sys.path.insert(0, str(path))
     import comfy.options
 
     comfy.options.enable_args_parsing(True)
-    cpu = [] if os.environ.get("COMFYUI_DEVICE") == "cuda" else ["--cpu"]
-    argv, sys.argv = sys.argv, [sys.argv[0], *cpu]
+    device = os.environ.get("COMFYUI_DEVICE", "cpu")
+    argv, sys.argv = sys.argv, [sys.argv[0], *(["--cpu"] if device == "cpu" else [])]
     try:
         import comfy.cli_args
     finally:
         sys.argv = argv
+    if device == "cuda-dynamic":
+        turn_dynamic_memory_on()
     logging.getLogger().setLevel(logging.WARNING)
     torch.set_num_threads(1)  # the models are too small for more
     # The pack's own code is deterministic; so the tests may ask for bit-identical samples.
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def turn_dynamic_memory_on() -> None:
+    """Do what ComfyUI's main.py does where it can."""
+    import comfy_aimdo.control
+
+    comfy_aimdo.control.init()
+    import comfy.memory_management
+    import comfy.model_management
+    import comfy.model_patcher
+
+    devices = [(d.index or 0, 0) for d in comfy.model_management.get_all_torch_devices()]
+    assert comfy_aimdo.control.init_devices(devices), "no dynamic memory here"
+    comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
+    comfy.memory_management.aimdo_enabled = True
 
 
 def load_bridge() -> None:
@@ -72,6 +93,7 @@ else:
     load_file("trustopt_test_prompts", Path(__file__).with_name("prompts.py"))
     load_file("trustopt_test_sampling", Path(__file__).with_name("sampling.py"))
     load_file("trustopt_test_simulator", Path(__file__).with_name("simulator.py"))
+    load_file("trustopt_test_traffic", ROOT / "tests" / "device_traffic.py")
 
 
 def pytest_report_header() -> str:

@@ -9,6 +9,7 @@ from .messages import show_text
 from .places import problem_of
 from .training_inputs import (
     DEFAULTS,
+    graphs_widget,
     regularisation_socket,
     samples_socket,
     seed_widget,
@@ -50,6 +51,7 @@ class ExportJob(io.ComfyNode):
                 *setting_widgets(),
                 samples_socket(),
                 regularisation_socket(),
+                graphs_widget(),
             ],
             outputs=[io.String.Output("path", tooltip="Where the job file is.")],
             hidden=[io.Hidden.unique_id],

@@ -13,6 +13,7 @@ from .places import problem_of, resolve_lora_file
 from .runs import times_lapsed
 from .training_inputs import (
     DEFAULTS,
+    graphs_widget,
     regularisation_socket,
     samples_socket,
     seed_widget,
@@ -75,6 +76,7 @@ class TrainLora(io.ComfyNode):
                     "difference named.",
                 ),
                 regularisation_socket(),
+                graphs_widget(),
             ],
             outputs=[
                 io.LoraModel.Output("lora", tooltip="The trained LoRA, as saved."),

@@ -72,6 +72,10 @@ class NodeContext:
         return {name: json.dumps(value) for name, value in values.items() if value is not None}
 
 
+WORDS = ("checkpointing", "cuda_graphs")
+"""Settings whose on and off are words."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
     """Everything the trainer node was given."""
@@ -125,7 +129,7 @@ class TrainRequest:
             adapter=adapter,
             objective=objective,
             samples=samples,
-            settings={"name": name, "seed": seed, **chosen(settings, words=["checkpointing"])},
+            settings={"name": name, "seed": seed, **chosen(settings, words=WORDS)},
         )
 
     def resolve(self) -> tuple[ComfyHost, JobConfig]:

@@ -66,6 +66,19 @@ def regularisation_socket() -> Any:
     )
 
 
+def graphs_widget() -> Any:
+    """Return the widget that turns CUDA graphs off."""
+    return io.Combo.Input(
+        "cuda_graphs",
+        options=["auto", "off"],
+        default=DEFAULTS.cuda_graphs,
+        optional=True,
+        advanced=True,
+        tooltip="auto: on an NVIDIA GPU with room for it, the work of a step is recorded and "
+        "launched as one. The LoRA is the same; small batches are much faster.",
+    )
+
+
 def setting_widgets() -> list[Any]:
     """Return the widgets of how a run is kept and measured."""
     return [

@@ -121,6 +121,7 @@ class TrainingSession:
         self._patches = Patches()
         self._homes: dict[str, torch.device] = {}
         self._has_sampled = False
+        self._began = False
         self._in_place: WeightsInPlace | None = None
 
     def open(self) -> None:
@@ -141,6 +142,7 @@ class TrainingSession:
     def close(self) -> None:
         """Undo everything, whatever state an exception left."""
         try:
+            self._end_running()
             self.patcher.eject_model()
         finally:
             self._patches.undo()
@@ -190,11 +192,25 @@ class TrainingSession:
         self.ensure_loaded()
         device = comfy.model_management.cuda_device_context(self.patcher.load_device)
         with device, in_training():
-            self.patcher.pre_run()
-            try:
-                yield self.patcher.model
-            finally:
-                self.patcher.cleanup()
+            if not self._is_running():
+                self.patcher.pre_run()
+                self._began = True
+            yield self.patcher.model
+
+    def _is_running(self) -> bool:
+        """Return whether ComfyUI was told that this patcher runs, and no other has run since."""
+        current = getattr(self.patcher.model, "current_patcher", self.patcher)
+        return self._began and current is self.patcher
+
+    def _end_running(self) -> None:
+        """Tell ComfyUI that the patcher rests.
+
+        Not after every pass: it then takes all injections out and puts them in again, which takes
+        longer than a small step.
+        """
+        if self._is_running():
+            self.patcher.cleanup()
+        self._began = False
 
     @contextmanager
     def sampling(self) -> Iterator[Any]:
@@ -202,6 +218,7 @@ class TrainingSession:
 
         They seed torch's global generator; its state is put back afterwards.
         """
+        self._end_running()  # a sampler begins and ends by itself
         device = self.patcher.load_device
         devices = [device] if device.type == "cuda" else []
         self._has_sampled = True

@@ -50,6 +50,14 @@ def furthest(one: dict, other: dict) -> float:
     return max(float((a - b).norm() / a.norm().clamp_min(1e-30)) for a, b in pairs)
 
 
+def as_near_as_itself(one: dict, again: dict, other: dict) -> bool:
+    """Return whether a run is no further from another than that is when it is run again.
+
+    Some of torch's kernels add up in an order that differs from run to run.
+    """
+    return furthest(one, other) <= 4.0 * furthest(one, again) + 1e-6
+
+
 @pytest.mark.parametrize("family", ["sdxl", "flux"])
 @pytest.mark.parametrize("checkpointing", ["off", "on"])
 def test_a_recorded_run_is_the_plain_one(
@@ -59,20 +67,23 @@ def test_a_recorded_run_is_the_plain_one(
     assert made[0].recorded >= 1
     assert made[0].replayed >= 20
     monkeypatch.setattr(graphs_module(), "can_record", lambda *_: False)
-    plain = trained(comfyui, tmp_path, "plain", family, checkpointing=checkpointing)
+    plain, again = (
+        trained(comfyui, tmp_path, name, family, checkpointing=checkpointing)
+        for name in ("plain", "again")
+    )
     assert len(made) == 1
-    assert furthest(plain, recorded) < 1e-6
+    assert as_near_as_itself(plain, again, recorded)
 
 
 def test_samples_between_steps_move_weights_and_change_nothing(
     comfyui, made, monkeypatch, tmp_path
 ) -> None:
-    one, other = (
-        sampling(samples={"every": 8}, steps=24, name=name) for name in ("recorded", "plain")
-    )
-    assert comfyui.run(one) == "success"
+    def sampled(name: str) -> dict[str, torch.Tensor]:
+        prompt = sampling(samples={"every": 8}, steps=24, name=name)
+        assert comfyui.run(prompt) == "success"
+        return load_file(tmp_path / "output" / "loras" / f"{name}.safetensors")
+
+    recorded = sampled("recorded")
     assert made[0].recorded >= 2
     monkeypatch.setattr(graphs_module(), "can_record", lambda *_: False)
-    assert comfyui.run(other) == "success"
-    files = [tmp_path / "output" / "loras" / f"{n}.safetensors" for n in ("plain", "recorded")]
-    assert furthest(*map(load_file, files)) < 1e-6
+    assert as_near_as_itself(sampled("plain"), sampled("again"), recorded)

@@ -62,6 +62,8 @@ class TrainingTable:
     max_grad_norm: float = JobConfig.max_grad_norm
     checkpointing: Literal["auto", "on", "off"] = "auto"
     """Recompute activations in backward to save memory."""
+    cuda_graphs: Literal["auto", "off"] = "auto"
+    """Record a step's kernels and launch them as one, where a GPU has room for it."""
     keep_last: int = JobConfig.keep_last
     max_bad_steps: int = JobConfig.max_bad_steps
     validate_every: int = JobConfig.validate_every

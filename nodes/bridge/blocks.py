@@ -61,8 +61,12 @@ def training_block(
         # recomputation must read this block's.
         args, kwargs = _map_values(_snapshot, args, kwargs)
         if checkpointing():
-            # No state of a generator is kept: nothing in a block draws, and it cannot be recorded.
-            return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+            # Another pack's code in a block may draw, and must draw the same again. In a recording
+            # nobody does, and no generator can be asked for its state.
+            recorded = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+            return checkpoint(
+                run, *args, use_reentrant=False, preserve_rng_state=not recorded, **kwargs
+            )
         return run(*args, **kwargs)
 
     def run(*args: Any, **kwargs: Any) -> Any:

@@ -22,7 +22,7 @@ class WeightAddresses:
         """Return all addresses; None if a tensor is not on a device of this type, or has none."""
         try:
             found = tuple([x.data_ptr() for t in self._tables for x in t.values() if x is not None])
-        except RuntimeError:  # a quantised tensor is made of several
+        except RuntimeError:  # a kind of tensor that is in no one place
             return None
         if (found, device) != self._known:
             tensors = (x for t in self._tables for x in t.values() if x is not None)

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BOTTOM = {"config", "fonts", "host", "plan"}
+BOTTOM = {"addresses", "config", "fonts", "host", "plan"}
 STAGES = {"data", "diffusion", "adapters", "optim", "signals"}
 ALLOWED = {  # package of trustopt -> packages of trustopt it may import
     **dict.fromkeys(STAGES, BOTTOM),
     "train": BOTTOM | STAGES,
     "hosts": BOTTOM | STAGES | {"train"},
     "cli": BOTTOM | STAGES | {"train", "hosts"},
+    "addresses": set(),
     "config": set(),
     "fonts": set(),
     "host": set(),

@@ -158,15 +158,24 @@ def beginning(name: str, data: Data) -> tuple[float, float, list[int]]:
 
 
 def print_peaks() -> None:
-    """Print the memory of one step at full size, rank 16, bfloat16, 1024 x 1024 pixels."""
-    print("1024 px, bf16      peak GiB  of it gradients  planned activations  kernels")
-    for family in ("sdxl", "flux"):
+    """Print the memory of one step at full size, rank 16, bfloat16, 1024 x 1024 pixels.
+
+    The total is with the base model's weights, the LoRA and AdamW's state.
+    """
+    print(
+        f"{'GiB, at 1024 px in bf16':<31}  peak  gradients  planned activations  kernels      total"
+    )
+    kinds = {"sdxl": None, "flux": None, "flux, fp8 weights": torch.float8_e4m3fn}
+    for name, weights_in in kinds.items():
         for checkpointing in (False, True):
-            found = simulator.step(family, checkpointing=checkpointing)
-            gib = [n / 2**30 for n in (found.peak, found.gradients, found.estimate)]
-            words = f"{family}, checkpointed" if checkpointing else family
+            family = name.partition(",")[0]
+            found = simulator.step(family, checkpointing=checkpointing, weights_in=weights_in)
+            sizes = (found.peak, found.gradients, found.estimate, found.total)
+            peak, gradients, estimate, total = (n / 2**30 for n in sizes)
+            words = f"{name}, {'checkpointed' if checkpointing else 'plain'}"
             print(
-                f"{words:<18} {gib[0]:>8.2f}  {gib[1]:>15.2f}  {gib[2]:>19.2f}  {found.kernels:>7}",
+                f"{words:<31} {peak:>5.2f}  {gradients:>9.2f}  {estimate:>19.2f}  "
+                f"{found.kernels:>7}  {total:>9.2f}",
                 flush=True,
             )
 

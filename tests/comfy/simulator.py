@@ -79,8 +79,17 @@ class Counts:
     """Operations that compute something, views left out."""
     parameters: int
     """Of the base network."""
+    stored: int
+    """Bytes of the base network's weights."""
+    adapters: int
+    """Bytes of the adapters' own."""
     estimate: int
     """What the memory plan says of the activations."""
+
+    @property
+    def total(self) -> int:
+        """All of a step at its worst moment: weights, adapters, AdamW's two moments, the step."""
+        return self.stored + 3 * self.adapters + self.peak
 
 
 def step(
@@ -91,13 +100,17 @@ def step(
     checkpointing: bool,
     dtype: torch.dtype = torch.bfloat16,
     targets: str = "default",
+    weights_in: torch.dtype | None = None,
 ) -> Counts:
-    """Count one step of a rank 16 LoRA on square pictures."""
+    """Count one step of a rank 16 LoRA on square pictures.
+
+    ``weights_in`` is the dtype the base model is stored in, where it is not the one it computes in.
+    """
     config = AdapterConfig(rank=16, targets=targets)
     # Fake parameters cannot be moved; everything is on one device here anyway.
     staying = patch.object(nn.Module, "to", lambda module, *_, **__: module)
     with FakeTensorMode(allow_non_fake_inputs=True), staying:
-        host = ComfyHost(network(family, dtype), object(), object())
+        host = ComfyHost(network(family, dtype, weights_in), object(), object())
         layers = select_layers(host.layers(), config, family)
         adapters = build_adapters(layers, config, torch.Generator())
         weights = list(host._model.model.state_dict().values())
@@ -116,16 +129,18 @@ def step(
         gradients=gradients,
         kernels=counted.kernels,
         parameters=sum(w.numel() for w in weights),
+        stored=sum(w.numel() * w.element_size() for w in weights),
+        adapters=4 * adapters.num_parameters,
         estimate=activation_bytes(host.layers(), adapters, family, work)[checkpointing],
     )
 
 
-def network(family: str, dtype: torch.dtype):
+def network(family: str, dtype: torch.dtype, weights_in: torch.dtype | None = None):
     """Return a MODEL at full size, made as a loader node makes it."""
     with torch.inference_mode(True):
         config_class, unet = CONFIGS[family]
         config = config_class(dict(unet))
-        config.set_inference_dtype(dtype, None)
+        config.set_inference_dtype(weights_in or dtype, None if weights_in is None else dtype)
         model = config.get_model({}, "")
         comfy.model_management.archive_model_dtypes(model.diffusion_model)
         model.requires_grad_(False)

@@ -6,6 +6,7 @@ Rank 16 on the default layers, bfloat16, 1024 x 1024 pixels, one picture.
 import functools
 
 import pytest
+import torch
 from trustopt_test_simulator import GIB, Counts, step
 
 PARAMETERS = {"sdxl": 2_567_463_684, "flux": 11_901_408_320}
@@ -21,6 +22,16 @@ def test_peak_with_checkpointing(family, bound) -> None:
     found = counts(family, True)
     assert found.parameters == pytest.approx(PARAMETERS[family], rel=1e-4)
     assert 0.1 * GIB < found.peak < bound * GIB
+
+
+@pytest.mark.parametrize(
+    ("family", "weights_in", "bound"),
+    [("sdxl", None, 7.0), ("flux", torch.float8_e4m3fn, 16.0)],
+)
+def test_everything_fits_a_card(family, weights_in, bound) -> None:
+    found = step(family, checkpointing=True, weights_in=weights_in)
+    least = found.parameters * (weights_in or torch.bfloat16).itemsize
+    assert least < found.total < bound * GIB
 
 
 @pytest.mark.parametrize(("family", "bound"), [("sdxl", 6.4), ("flux", 32.5)])

@@ -112,6 +112,7 @@ class StepGraphs:
         self._gradients: dict[Tensor, Tensor] = {}
         self._place: Hashable | None = None
         self._pool: Any = None
+        self._stream: Any = None
         self._moved = 0
         """Times that recordings were lost to weights that moved."""
         self.recorded = 0
@@ -200,13 +201,16 @@ class StepGraphs:
 
     def _captured(self, work: Callable[[], Losses]) -> tuple[Losses, Callable[[], None]]:
         """Record work without doing it; return where its result will be, and how to launch it."""
-        graph = torch.cuda.CUDAGraph()
-        # One pool: only one recording runs at a time, so all can use the same memory.
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
-        # thread_local: another thread of the application may use the device meanwhile.
-        capture = torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")
-        with torch.cuda.device(self._parameters[0].device), capture:
-            losses = work()
+        with torch.cuda.device(self._parameters[0].device):
+            graph = torch.cuda.CUDAGraph()
+            # One pool: only one recording runs at a time, so all can use the same memory.
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            # torch's own stream for this is on the device that recorded first, whichever it was.
+            self._stream = self._stream or torch.cuda.Stream()
+            # thread_local: another thread of the application may use the device meanwhile.
+            mode = {"stream": self._stream, "capture_error_mode": "thread_local"}
+            with torch.cuda.graph(graph, pool=self._pool, **mode):
+                losses = work()
         return losses, graph.replay
 
     @torch.no_grad()

@@ -1,8 +1,12 @@
-"""``trustopt bench style``: which optimizer teaches a model a style best, by held-out truth.
+"""``trustopt bench style``: which optimizer teaches a style or a subject best, by held-out truth.
 
 The embedded tiny SDXL knows Google's emoji by name. A LoRA learns Twitter's style from twenty
-pictures; others, never trained on, are known in that style, too: so the loss on them, and the
-distance of what is drawn from what is true, can be measured. All contenders take the same number of
+pictures, or one subject, the round yellow face, from twelve expressions (--task subject); others,
+never trained on, are known, too: so the loss on them, and the distance of what is drawn from what
+is true, can be measured. With Google's pictures (--noto) a small encoder is trained as judge: it
+says whether the true picture is the nearest of all to what is drawn (prompt fidelity), and how far
+they are apart; and the leak is measured, by how much the model knows other things worse. All
+contenders take the same number of
 steps, each at several learning rates, over several seeds, with the schedule that the preset gives
 it (cosine, or constant where an optimizer wants that). The best rate is chosen by the held-out loss
 that the table shows, which flatters all of them alike. A blank page is at an edge distance of 1:
@@ -12,11 +16,13 @@ above it, lines are drawn, but not where they belong.
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..hosts.diffusers_host import DiffusersHost
 from ..hosts.loading import load_tiny
@@ -25,9 +31,12 @@ from ..signals.picture_grid import labelled_grid
 from .demo_job import one_thread
 from .style_bench import tasks
 from .style_bench.contest import CONTENDERS, best_rate, trials
+from .style_bench.fidelity_table import fidelity_table
 from .style_bench.judge import judge
+from .style_bench.learned import as_tensor, find_judge, told
+from .style_bench.packages import Package, read_package
 from .style_bench.table import style_table
-from .style_bench.tasks import Task, read_task
+from .style_bench.tasks import KINDS, Task, read_task
 from .style_bench.trial import Trial, draw, run_trial
 
 SHOWN = 6
@@ -37,16 +46,22 @@ SHOWN = 6
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark and return 0."""
     given = parsed(arguments)
-    task = read_task(given.pictures, trained=given.trained, held_out=given.held_out)
+    noto = None if given.noto is None else read_package(given.noto, "--noto")
+    task = read_task(
+        given.pictures, given.task, trained=given.trained, held_out=given.held_out, noto=noto
+    )
     given.out.mkdir(parents=True, exist_ok=True)
     with one_thread():
         host = load_tiny("sdxl")
-        drawn = draw(host, task)
+        drawn = draw(host, task.prompts)
         np.save(given.out / "base.npy", np.stack(drawn))
         for trial in planned(given, task):
             attempt(trial, task, host, given.out)
-    results = read_results(given.out, given.steps, task)
-    table = style_table(results, judge(drawn, task.truth[: len(drawn)]))
+        results = read_results(given.out, given.steps, task)
+        table = style_table(results, judge(drawn, task.truth))
+        if noto is not None:
+            shown = {"before training": drawn, **references(task, host)}
+            table += "\n" + learned_report(noto, given, task, results, shown)
     (given.out / "table.md").write_text(table, encoding="utf-8")
     write_grid(task, results, given.out)
     print(table)
@@ -58,11 +73,18 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the command's arguments."""
     parser = argparse.ArgumentParser(prog="trustopt bench style", description=__doc__)
     tasks.add_arguments(parser)
+    parser.add_argument("--task", choices=list(KINDS), default="style", help="what is learned")
+    parser.add_argument(
+        "--noto",
+        type=Path,
+        help="folder of the unpacked npm package emoji-datasource-google: adds the learned judge, "
+        "and the leak on pictures of other things",
+    )
     parser.add_argument("--out", type=Path, default=Path("style-bench"), help="results go here")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=int, default=3, help="learning rates, half a decade apart")
-    parser.add_argument("--only", default="", help="contenders whose name contains this")
+    parser.add_argument("--only", default="", help="contenders whose name contains one of these")
     parser.add_argument(
         "--best-rate",
         action="store_true",
@@ -85,7 +107,7 @@ def planned(given: argparse.Namespace, task: Task) -> list[Trial]:
     done = {(r["contender"], r["lr"], r["seed"], r["steps"]) for r in results}
     wanted: list[Trial] = []
     for name, contender in CONTENDERS.items():
-        if given.only not in name:
+        if not any(part.strip() in name for part in given.only.split(",")):
             continue
         if not OPTIMIZERS[contender.optimizer].is_available:
             print(f"{name}: left out, its package is not installed")
@@ -114,19 +136,55 @@ def attempt(trial: Trial, task: Task, host: DiffusersHost, out: Path) -> None:
     )
 
 
+def learned_report(
+    noto: Package,
+    given: argparse.Namespace,
+    task: Task,
+    results: Sequence[dict[str, Any]],
+    shown: Mapping[str, Sequence[np.ndarray]],
+) -> str:
+    """Return what the learned judge says of all drawn and other pictures, and what it is worth."""
+    learned = find_judge(noto, read_package(given.pictures, "--pictures"), given.out)
+    judged = []
+    for result in results:
+        drawn = np.load(given.out / picture_file(result))
+        judged.append({**result, **asdict(learned.judge(drawn, task.truth))})
+    rows = {name: learned.judge(pictures, task.truth) for name, pictures in shown.items()}
+    losses = {f"{result['others_before']:.4f}" for result in results}
+    lines = [told(learned.competence), f"Loss on other things before: {', '.join(losses)}."]
+    return fidelity_table(judged, rows) + "\n" + "\n".join(lines[: 1 + len(losses)]) + "\n"
+
+
+def references(task: Task, host: DiffusersHost) -> Mapping[str, Sequence[np.ndarray]]:
+    """Return the held-out pictures as none of the contenders draws them.
+
+    By the base, asked by plain name, without the trigger word: Google's emoji. And the truth as the
+    autoencoder gives it back: nobody can be nearer.
+    """
+    with torch.no_grad():
+        latents = host.encode_images(as_tensor(task.truth)).mean
+        pixels = host.decode_latents(latents).permute(0, 2, 3, 1).numpy()
+    return {
+        "before training, no trigger word": draw(host, task.names),
+        "the truth, through the autoencoder": list((pixels * 255.0).round().astype(np.uint8)),
+    }
+
+
 def read_results(out: Path, steps: int, task: Task) -> list[dict[str, Any]]:
-    """Return the trials done so far, of this length and with as many pictures."""
+    """Return the trials done so far, of this task, length and with as many pictures."""
     file = out / "results.jsonl"
     if not file.exists():
         return []
     results = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return [r for r in results if (r["steps"], r["pictures"]) == (steps, task.size)]
+    wanted = (task.name, steps, task.size)
+    # A version that knew one task only did not name it.
+    return [r for r in results if (r.get("task"), r["steps"], r["pictures"]) == wanted]
 
 
 def picture_file(result: dict[str, Any]) -> str:
     """Return the name of the file with a trial's pictures."""
-    setting = [result["contender"], f"{result['lr']:.2g}", result["seed"], result["steps"]]
-    return " ".join(map(str, [*setting, *result["pictures"]])) + ".npy"
+    setting = [f"{result['lr']:.2g}", result["seed"], result["steps"], *result["pictures"]]
+    return " ".join(map(str, [result["task"], result["contender"], *setting])) + ".npy"
 
 
 def write_grid(task: Task, results: list[dict[str, Any]], out: Path) -> None:

@@ -47,18 +47,36 @@ def job_file(tmp_path):
 
 @pytest.fixture
 def package(tmp_path):
-    """Ten coloured squares, laid out as the npm package is."""
-    folder = tmp_path / "package"
-    (folder / "img" / "twitter" / "64").mkdir(parents=True)
+    """Ten coloured squares, the last without picture, laid out as the npm package is."""
+    return squares(tmp_path / "package", "twitter", 10)
+
+
+def squares(folder, vendor, things, faces=0):
+    """Write an npm package of coloured squares: things, the last without picture, and faces."""
+    pictures = folder / "img" / vendor / "64"
+    pictures.mkdir(parents=True)
     rows = []
-    for index in range(10):
+    for index in range(things + faces):
         image = f"{index}.png"
         picture = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
-        picture.paste((25 * index, 80, 200, 255), (16, 16, 48, 48))
-        picture.save(folder / "img" / "twitter" / "64" / image)
+        side = 24 if vendor == "twitter" else 20
+        picture.paste(
+            (25 * index % 256, 80, 200, 255), (32 - side, 32 - side, 32 + side, 32 + side)
+        )
+        picture.save(pictures / image)
+        kind = ("SQUARE", "Objects", "tool")
+        if index >= things:
+            kind = ("FACE", "Smileys & Emotion", "face-smiling")
         rows.append(
-            {"name": f"SQUARE {index}", "image": image, "category": "Objects"}
-            | {"has_img_twitter": index != 9}
+            {"name": f"{kind[0]} {index}", "category": kind[1], "subcategory": kind[2]}
+            | {"unified": f"1F{index:03}-FE0F", "image": image}
+            | {f"has_img_{vendor}": index != things - 1}
         )
     (folder / "emoji.json").write_text(json.dumps(rows))
     return folder
+
+
+@pytest.fixture
+def both_packages(tmp_path):
+    """Twitter's and Google's package of eleven things and twelve faces."""
+    return [squares(tmp_path / vendor, vendor, 11, 12) for vendor in ("twitter", "google")]

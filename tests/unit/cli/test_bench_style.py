@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from trustopt.cli import bench_style
+from trustopt.cli.style_bench import learned
 from trustopt.cli.style_bench.contest import CONTENDERS, best_rate, trials
 from trustopt.cli.style_bench.judge import Verdict, judge
+from trustopt.cli.style_bench.packages import read_package
 from trustopt.cli.style_bench.table import interval, style_table, when_fitted
 from trustopt.cli.style_bench.tasks import read_task
 from trustopt.optim import OPTIMIZERS
@@ -28,6 +30,29 @@ def test_too_few_pictures_and_another_folder_are_refused(package, tmp_path):
         read_task(package, trained=10, held_out=20)
     with pytest.raises(ValueError, match="npm pack emoji-datasource-twitter"):
         read_task(tmp_path / "nothing")
+
+
+def test_a_subject_is_its_faces_and_other_things_are_not_of_the_task(both_packages):
+    twitter, google = both_packages
+    noto = read_package(google, "--noto")
+    task = read_task(twitter, "subject", trained=7, held_out=5, noto=noto)
+    shown = {sample.caption for sample in task.training.samples} | set(task.names)
+    assert shown == {f"face {index}" for index in range(11, 23)}
+    assert task.purpose == "character"
+    assert task.prompts[0] == f"zed, {task.names[0]}"
+    assert task.others is not None
+    assert not task.others.trigger_word
+    assert {s.caption for s in task.others.samples} == {f"square {index}" for index in range(10)}
+    assert task.size == [7, 5, 10]
+
+    style = read_task(twitter, trained=4, held_out=3, noto=noto)
+    assert style.others is not None
+    chosen = {sample.caption for sample in style.training.samples} | set(style.names)
+    assert {s.caption for s in style.others.samples} == {
+        name for index in range(10) if (name := f"square {index}") not in chosen
+    }
+    with pytest.raises(ValueError, match="has 12 fitting pictures, 36 are needed"):
+        read_task(twitter, "subject")
 
 
 def test_equal_pictures_are_at_no_distance_and_flat_ones_lose_their_edges():
@@ -123,6 +148,40 @@ def test_trials_are_run_judged_and_not_repeated(package, tmp_path, capsys):
     assert bench_style.read_results(out, 4, read_task(package, trained=5, held_out=2)) == []
 
 
+def test_a_subject_is_judged_by_what_was_learned_of_real_pictures(
+    both_packages, tmp_path, capsys, monkeypatch
+):
+    taught, train = [], learned.train_encoder
+
+    def quick(pairs, **given):
+        taught.append(len(pairs))
+        return train(pairs, steps=3, **given)
+
+    monkeypatch.setattr(learned, "train_encoder", quick)
+    twitter, google = map(str, both_packages)
+    out = tmp_path / "out"
+    arguments = ["--task", "subject", "--pictures", twitter, "--noto", google, "--out", str(out)]
+    arguments += ["--steps", "4", "--seeds", "1", "--rates", "1", "--trained", "4"]
+    arguments += ["--held-out", "3", "--only", "adamw,emolynx"]
+    assert bench_style.main(arguments) == 0
+    results = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [r["contender"] for r in results] == ["adamw", "emolynx"]
+    assert {r["task"] for r in results} == {"twemoji subject"}
+    assert all(r["leak"] != 0.0 for r in results)  # so large a step is felt everywhere
+    assert taught == [20]  # of 22 that both have a tenth is left out
+    table = (out / "table.md").read_text()
+    for row in ("before training", "the truth, through the autoencoder", "adamw", "emolynx"):
+        assert f"\n| {row} | " in table.split("truth first")[1]
+    assert "on 2 emoji it was not trained on" in table
+    assert f"before: {results[0]['others_before']:.4f}." in table
+
+    assert bench_style.main(arguments) == 0
+    assert taught == [20]  # the judge is kept
+    assert (out / "table.md").read_text() == table
+    style = read_task(both_packages[0], trained=4, held_out=3)
+    assert bench_style.read_results(out, 4, style) == []  # another task's
+
+
 def test_a_share_that_is_none_is_refused(capsys):
     with pytest.raises(SystemExit):
         bench_style.main(["--pictures", "x", "--share", "2/2"])
@@ -136,7 +195,12 @@ def test_openmoji_is_drawn_from_its_package(tmp_path):
     (package / "color" / "svg").mkdir(parents=True)
     rows = []
     for index in range(6):
-        row = {"hexcode": f"1F60{index}", "annotation": f"Disc {index}", "group": "objects"}
+        row = {
+            "hexcode": f"1F60{index}",
+            "annotation": f"Disc {index}",
+            "group": "objects",
+            "subgroups": "tool",
+        }
         rows.append(row | {"skintone": 2 if index == 5 else ""})
         (package / "color" / "svg" / f"1F60{index}.svg").write_text(
             '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72">'
@@ -144,7 +208,7 @@ def test_openmoji_is_drawn_from_its_package(tmp_path):
         )
     (package / "data" / "openmoji.json").write_text(json.dumps(rows))
     task = read_task(package, trained=3, held_out=2)
-    assert task.size == [3, 2]
+    assert task.size == [3, 2, 0]
     assert all(prompt.startswith("openmoji, disc ") for prompt in task.prompts)
     for picture in task.truth:
         assert tuple(picture[32, 32]) == (204, 0, 0)

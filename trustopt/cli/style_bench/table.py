@@ -22,6 +22,9 @@ COLUMNS = {
     "edge energy": "edge_energy",
 }
 
+DIGITS = {"best_step": 0}
+"""Behind the point; others have four."""
+
 FIT = 0.6
 """Share of its start that the loss on the trained pictures falls to where generalisation is read.
 
@@ -47,7 +50,7 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def style_table(results: Sequence[Result], base: Verdict) -> str:
-    """Return the table: each contender at its best rate, the best held-out loss first.
+    """Return the table of losses and pixels: contenders at their best rate, best loss first.
 
     Args:
         results: Of trials with the same pictures and number of steps.
@@ -73,14 +76,11 @@ def _row(results: Sequence[Result], contender: str) -> tuple[float, list[str]] |
     own = at_best_rate(results, contender)
     if not own:
         return None
-    lr = own[0]["lr"]
-    rates = sorted({r["lr"] for r in results if r["contender"] == contender})
-    end = " (end of range)" if len(rates) > 1 and lr in (rates[0], rates[-1]) else ""
-    cells = [contender, f"{lr:.2g}{end}", str(len(own))]
-    cells += [_shown([float(r[key]) for r in own], key) for key in COLUMNS.values()]
+    cells = [contender, shown_rate(results, own), str(len(own))]
+    cells += [shown([float(r[key]) for r in own], DIGITS.get(key, 4)) for key in COLUMNS.values()]
     fitted = [found for r in own if (found := when_fitted(r)) is not None]
-    cells.append(_shown(fitted, "held_out") if len(fitted) == len(own) else "-")
-    cells.append(_compared(own, at_best_rate(results, REFERENCE)))
+    cells.append(shown(fitted) if len(fitted) == len(own) else "-")
+    cells.append(compared(own, at_best_rate(results, REFERENCE), "held_out"))
     stops = [str(r["stop_step"]) for r in own if r["stop_step"] is not None]
     return interval([r["held_out"] for r in own])[0], [*cells, ", ".join(stops) or "-"]
 
@@ -105,18 +105,27 @@ def when_fitted(result: Result) -> float | None:
     return None
 
 
-def _compared(own: Sequence[Result], others: Sequence[Result]) -> str:
-    """Return by how much losses are higher than the others' of the same seed."""
-    reference = {r["seed"]: float(r["held_out"]) for r in others}
-    pairs = [r["held_out"] - reference[r["seed"]] for r in own if r["seed"] in reference]
+def shown_rate(results: Sequence[Result], own: Sequence[Result]) -> str:
+    """Return a contender's best rate, and whether it is the lowest or highest that was tried."""
+    lr = own[0]["lr"]
+    rates = sorted({r["lr"] for r in results if r["contender"] == own[0]["contender"]})
+    return f"{lr:.2g}" + (
+        " (end of range)" if len(rates) > 1 and lr in (rates[0], rates[-1]) else ""
+    )
+
+
+def compared(own: Sequence[Result], others: Sequence[Result], key: str) -> str:
+    """Return by how much a number is higher than the others' of the same seed."""
+    reference = {r["seed"]: float(r[key]) for r in others}
+    pairs = [r[key] - reference[r["seed"]] for r in own if r["seed"] in reference]
     if not pairs or own[0]["contender"] == REFERENCE:
         return "-"
     mean, half = interval(pairs)
     return f"{mean:+.4f}" + ("" if half is None else f" ± {half:.4f}")
 
 
-def _shown(values: Sequence[float], key: str) -> str:
+def shown(values: Sequence[float], digits: int = 4) -> str:
+    """Return the mean with its interval."""
     mean, half = interval(values)
-    digits = 0 if key == "best_step" else 4
     spread = "" if half is None else f" ± {half:.{digits}f}"
     return f"{mean:.{digits}f}{spread}"

@@ -1,64 +1,101 @@
-"""What is learned: a style, from a few pictures, where the truth of many others is known."""
+"""What is learned from a few pictures, where the truth of many others is known.
+
+A style: twenty things in it, judged by others. A subject: one character, the round yellow face, in
+twelve expressions, judged by others; its captions keep the noun, as DreamBooth's do, and so what
+the model knows of faces. What else it knows should stay as it was.
+"""
 
 import argparse
-import io
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from ...data import ImageSet, image_set_from_arrays
 from ...data.captions import with_trigger
+from .packages import Drawing, Package, Pixels, read_package
 
-SIDE = 64
+THINGS = ("animals-nature", "food-drink", "activities", "travel-places", "objects")
+"""Groups a style is learned from: the tiny model knows their names, their shapes show a style."""
 
-TWITTER_CATEGORIES = (
-    "Animals & Nature",
-    "Food & Drink",
-    "Activities",
-    "Travel & Places",
-    "Objects",
+FACES = (
+    "face-smiling",
+    "face-affection",
+    "face-tongue",
+    "face-neutral-skeptical",
+    "face-sleepy",
+    "face-concerned",
+    "face-glasses",
+    "face-hand",
+    "face-hat",
 )
-"""Of the emoji taken: the tiny model knows their names, and their shapes show a style."""
+"""Subgroups that are one character: the round yellow face. Ill ones are green, red or blue."""
 
-OPENMOJI_GROUPS = ("animals-nature", "food-drink", "activities", "travel-places", "objects")
-"""The same, as OpenMoji calls them."""
+OTHERS = 24
+"""Pictures of other things, to see what is left alone."""
 
 SPLIT_SEED = 7
 """Of the split in trained and held out: the same for every trial."""
 
-Pixels = NDArray[np.uint8]
 
-Named = tuple[str, Callable[[], Pixels]]
-"""A picture's name, and what reads it."""
+@dataclass(frozen=True)
+class Kind:
+    """A kind of task.
+
+    Attributes:
+        purpose: Of the preset.
+        trained: Pictures to train on, unless told otherwise.
+        fits: Whether a drawing belongs to it.
+        trigger_word: None is the style's name.
+    """
+
+    purpose: str
+    trained: int
+    fits: Callable[[Drawing], bool]
+    trigger_word: str | None = None
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "style": Kind("style", 20, lambda drawing: drawing.group in THINGS),
+        # In the tiny tokenizer the word shares its id with no word of an emoji's name.
+        "subject": Kind("character", 12, lambda drawing: drawing.subgroup in FACES, "zed"),
+    }
+)
 
 
 @dataclass(frozen=True)
 class Task:
-    """Pictures to learn a style from, and others to judge it by.
+    """Pictures to learn from, and others to judge by.
 
     Attributes:
-        trigger_word: Calls the style up.
+        name: Whose drawings, and the kind: ``twemoji style``.
+        purpose: Of the preset.
+        trigger_word: Calls style or subject up.
         names: Of the held-out pictures.
         truth: The held-out pictures themselves, each uint8 ``(64, 64, 3)``.
         training: The set trained on.
         held_out: The held-out pictures as a set, for their denoising loss.
+        others: Google's pictures of other things, captioned without trigger word; None without
+            Google's package.
     """
 
+    name: str
+    purpose: str
     trigger_word: str
     names: tuple[str, ...]
     truth: tuple[Pixels, ...]
     training: ImageSet
     held_out: ImageSet
+    others: ImageSet | None
 
     @property
     def size(self) -> list[int]:
-        """Pictures trained on, and held out."""
-        return [len(self.training.samples), len(self.held_out.samples)]
+        """Pictures trained on, held out, and of other things."""
+        sets = (self.training, self.held_out, self.others)
+        return [0 if images is None else len(images.samples) for images in sets]
 
     @property
     def prompts(self) -> list[str]:
@@ -74,87 +111,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="folder of the unpacked npm package emoji-datasource-twitter, or openmoji",
     )
-    parser.add_argument("--trained", type=int, default=20, help="pictures to train on")
+    parser.add_argument(
+        "--trained", type=int, help="pictures to train on (20 for a style, 12 for a subject)"
+    )
     parser.add_argument("--held-out", type=int, default=24, help="pictures to judge by")
 
 
-def read_task(package: Path, *, trained: int = 20, held_out: int = 24) -> Task:
-    """Read the style task from an unpacked npm package.
+def read_task(
+    package: Path,
+    kind: str = "style",
+    *,
+    trained: int | None = None,
+    held_out: int = 24,
+    noto: Package | None = None,
+) -> Task:
+    """Read a task from an unpacked npm package.
 
     Args:
         package: Folder of ``emoji-datasource-twitter``, or of ``openmoji``, whose drawings are
             rasterised by the package resvg-py.
-        trained: Pictures to train on.
+        kind: One of ``KINDS``.
+        trained: Pictures to train on; None is the kind's.
         held_out: Pictures to judge by; none is trained on.
+        noto: What the base knows, for the pictures of other things.
 
     Raises:
         ValueError: If the folder is neither, or has too few pictures.
     """
-    if (package / "emoji.json").is_file():
-        word, named = "twemoji", twitter(package)
-    elif (package / "data" / "openmoji.json").is_file():
-        word, named = "openmoji", openmoji(package)
-    else:
+    chosen_kind, source = KINDS[kind], read_package(package, "--pictures")
+    trained = chosen_kind.trained if trained is None else trained
+    fitting = [drawing for drawing in source.drawings if chosen_kind.fits(drawing)]
+    if len(fitting) < trained + held_out:
         raise ValueError(
-            f"--pictures: {package} holds no emoji: run npm pack emoji-datasource-twitter (or "
-            "openmoji), unpack it, and give its folder package"
-        )
-    if len(named) < trained + held_out:
-        raise ValueError(
-            f"--pictures: {package} has {len(named)} fitting pictures, {trained + held_out} are "
+            f"--pictures: {package} has {len(fitting)} fitting pictures, {trained + held_out} are "
             "needed: give the whole package"
         )
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(named))
-    chosen = [named[index] for index in order[: trained + held_out]]
-    names = [name for name, _ in chosen]
-    pixels = [read() for _, read in chosen]
+    chosen = shuffled(fitting)[: trained + held_out]
+    names = [drawing.name for drawing in chosen]
+    pixels = [drawing.read() for drawing in chosen]
+    word = chosen_kind.trigger_word or source.style
     sets = [
         image_set_from_arrays(pixels[part], names[part], name=title, trigger_word=word)
         for part, title in ((slice(trained), "trained"), (slice(trained, None), "held out"))
     ]
-    return Task(word, tuple(names[trained:]), tuple(pixels[trained:]), *sets)
+    return Task(
+        name=f"{source.style} {kind}",
+        purpose=chosen_kind.purpose,
+        trigger_word=word,
+        names=tuple(names[trained:]),
+        truth=tuple(pixels[trained:]),
+        training=sets[0],
+        held_out=sets[1],
+        others=None if noto is None else other_things(noto, chosen),
+    )
 
 
-def twitter(package: Path) -> list[Named]:
-    """Return the fitting pictures of ``emoji-datasource-twitter``."""
-    folder = package / "img" / "twitter" / "64"
-    return [
-        (row["name"].lower(), lambda file=folder / row["image"]: on_white(Image.open(file)))
-        for row in json.loads((package / "emoji.json").read_text("utf-8"))
-        if row["has_img_twitter"] and row["category"] in TWITTER_CATEGORIES
-    ]
-
-
-def openmoji(package: Path) -> list[Named]:
-    """Return the fitting pictures of ``openmoji``: thin black lines, the finest detail there is.
+def other_things(noto: Package, chosen: Sequence[Drawing]) -> ImageSet:
+    """Return Google's pictures of things that are neither trained on nor held out.
 
     Raises:
-        ValueError: If resvg-py is missing.
+        ValueError: If there is none.
     """
-    try:
-        import resvg_py
-    except ImportError as error:
-        raise ValueError("OpenMoji's drawings need a rasteriser: pip install resvg-py") from error
-
-    def drawn(file: Path) -> Pixels:
-        png = bytes(resvg_py.svg_to_bytes(svg_path=str(file), width=SIDE, height=SIDE))
-        return on_white(Image.open(io.BytesIO(png)))
-
-    rows = json.loads((package / "data" / "openmoji.json").read_text("utf-8"))
-    files = {row["hexcode"]: package / "color" / "svg" / f"{row['hexcode']}.svg" for row in rows}
-    return [
-        (row["annotation"].lower(), lambda file=files[row["hexcode"]]: drawn(file))
-        for row in rows
-        if row["group"] in OPENMOJI_GROUPS and not row["skintone"]
-    ]
+    taken = {drawing.code for drawing in chosen}
+    things = [d for d in noto.drawings if d.group in THINGS and d.code not in taken]
+    shown = shuffled(things)[:OTHERS]
+    return image_set_from_arrays([d.read() for d in shown], [d.name for d in shown], name="others")
 
 
-def on_white(picture: Image.Image) -> Pixels:
-    """Return ``(64, 64, 3)`` uint8."""
-    with picture:
-        drawn = picture.convert("RGBA")
-    if drawn.size != (SIDE, SIDE):
-        drawn = drawn.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    page = Image.new("RGBA", drawn.size, "white")
-    page.alpha_composite(drawn)
-    return np.array(page.convert("RGB"))
+def shuffled(drawings: Sequence[Drawing]) -> list[Drawing]:
+    """Return the drawings in an order that is always the same."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(drawings))
+    return [drawings[index] for index in order]

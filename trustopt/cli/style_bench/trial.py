@@ -1,5 +1,6 @@
 """One trial: an optimizer at a learning rate and a seed trains the task and is judged."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,12 @@ from ...train.run import Job, run_job
 from ...train.validation import Validation
 from ..demo_job import GUIDANCE, VALUES
 from .judge import judge
-from .tasks import SIDE, Task
+from .packages import SIDE
+from .tasks import Task
 
 MEASURE_EVERY = 15
 """Steps between measured losses; shorter runs are measured four times. One is before step 1."""
 
-DRAWN = 12
-"""Held-out pictures that are drawn."""
 NOISE_SEED = 0
 SAMPLING_STEPS = 12
 
@@ -59,7 +59,7 @@ class Trial:
 
 
 class Measures:
-    """Follows a run's losses on the trained and the held-out pictures, at fixed noise.
+    """Follows a run's losses on trained, held-out and other pictures, at fixed noise.
 
     Args:
         host: The model.
@@ -68,9 +68,11 @@ class Measures:
 
     def __init__(self, host: DiffusersHost, task: Task) -> None:
         self._host, self._task = host, task
+        sets = {"train": task.training, "held_out": task.held_out, "others": task.others}
         self._sets = {
-            "train": Validation([whole_batch(task.training, host)], NOISE_SEED),
-            "held_out": Validation([whole_batch(task.held_out, host)], NOISE_SEED),
+            name: Validation([whole_batch(images, host)], NOISE_SEED)
+            for name, images in sets.items()
+            if images is not None
         }
         self.losses: dict[str, list[float]] = {name: [] for name in self._sets}
         self.steps: list[int] = []
@@ -89,7 +91,7 @@ class Measures:
         for name, validation in self._sets.items():
             self.losses[name].append(validation.loss(run))
         if run.step == self.last_step:
-            self.drawn = draw(self._host, self._task)
+            self.drawn = draw(self._host, self._task.prompts)
 
 
 def whole_batch(images: ImageSet, host: DiffusersHost) -> Batch:
@@ -100,11 +102,11 @@ def whole_batch(images: ImageSet, host: DiffusersHost) -> Batch:
     return next(stream)
 
 
-def draw(host: DiffusersHost, task: Task) -> list[np.ndarray]:
-    """Draw the first held-out pictures with the model as it is."""
+def draw(host: DiffusersHost, prompts: Sequence[str]) -> list[np.ndarray]:
+    """Draw with the model as it is, uint8 ``(64, 64, 3)`` each."""
     pictures = sample(
         host,
-        task.prompts[:DRAWN],
+        prompts,
         size=(SIDE, SIDE),
         steps=SAMPLING_STEPS,
         guidance=GUIDANCE["sdxl"],
@@ -116,11 +118,12 @@ def draw(host: DiffusersHost, task: Task) -> list[np.ndarray]:
 def run_trial(trial: Trial, task: Task, host: DiffusersHost, folder: Path) -> dict[str, Any]:
     """Train and judge; return plain numbers, and the drawn pictures under ``drawn``."""
     measures = Measures(host, task)
-    job = job_of(trial, task.training, host, folder, measures)
+    job = job_of(trial, task.training, host, folder, measures, purpose=task.purpose)
     measures.last_step = job.config.steps
     result = run_job(job)
     return {
         **asdict(trial),
+        "task": task.name,
         "pictures": task.size,
         **summary(measures, task),
         "seconds": result.seconds,
@@ -133,6 +136,8 @@ def job_of(
     host: DiffusersHost,
     folder: Path,
     measures: Measures,
+    *,
+    purpose: str = "style",
     **values: Any,
 ) -> Job:
     """Return the job of a trial.
@@ -143,11 +148,12 @@ def job_of(
         host: The model.
         folder: For what the run leaves.
         measures: Follows it.
+        purpose: Of the preset.
         values: Of the plan, besides the trial's.
     """
     every = max(1, min(MEASURE_EVERY, trial.steps // 4))
     overrides = {**VALUES, "steps": trial.steps, "lr": trial.lr, "sample_every": every, **values}
-    plan = plan_images(images, family="sdxl", purpose="style", overrides=overrides)
+    plan = plan_images(images, family="sdxl", purpose=purpose, overrides=overrides)
     optimizer = OptimizerConfig(name=trial.optimizer, options=trial.options)
     return Job(
         config=job_from_plan(plan, optimizer, name="trial", seed=trial.seed),
@@ -171,8 +177,9 @@ def summary(measures: Measures, task: Task) -> dict[str, Any]:
     """Return what is kept of a trial."""
     held_out, train = measures.losses["held_out"], measures.losses["train"]
     best = int(np.argmin(held_out))
+    others = measures.losses.get("others")
     return {
-        **asdict(judge(measures.drawn, task.truth[: len(measures.drawn)])),
+        **asdict(judge(measures.drawn, task.truth)),
         "held_out": held_out[-1],
         "before": held_out[0],
         "best": held_out[best],
@@ -181,6 +188,9 @@ def summary(measures: Measures, task: Task) -> dict[str, Any]:
         "train_before": train[0],
         # What the two sets differ by before training is not overfitting.
         "gap": (held_out[-1] - held_out[0]) - (train[-1] - train[0]),
+        # How much worse other things are known than before; None without pictures of them.
+        "leak": None if others is None else others[-1] - others[0],
+        "others_before": None if others is None else others[0],
         "stop_step": measures.stop_step,
         "curve": [list(point) for point in zip(measures.steps, train, held_out, strict=True)],
         "drawn": measures.drawn,

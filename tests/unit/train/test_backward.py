@@ -4,23 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy import HalfToyHost, ToyHost, job
+from toy import HalfToyHost, ToyHost, trained_run
 
 from trustopt.config import DataConfig, ObjectiveConfig
 from trustopt.train.backward import Backward, backward_of
 from trustopt.train.loop import Run
-from trustopt.train.run import build_run, check, encode
-
-
-def prepared(folder, host: ToyHost, **settings) -> Run:
-    made = job(folder, host=host, **settings)
-    adapters = check(made)
-    run = build_run(made, encode(made, adapters), adapters)
-    generator = torch.Generator().manual_seed(9)
-    with torch.no_grad():
-        for parameter in adapters.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return run
 
 
 def next_backward(run: Run, divisor: float, *, regularisation=False, masked=False) -> Backward:
@@ -45,7 +33,7 @@ def results(run: Run, work, inputs) -> list[torch.Tensor]:
 def test_one_batchs_work_on_anothers_inputs_is_the_others(tmp_path, host, kind) -> None:
     """What a recording does: it is made with one batch and launched with the inputs of others."""
     objective = ObjectiveConfig(loss="huber" if kind == "huber" else "mse", masked=True)
-    run = prepared(tmp_path, host(), batch_size=2, objective=objective)
+    run = trained_run(tmp_path, host(), batch_size=2, objective=objective)
     options = {name: True for name in ("regularisation", "masked") if name == kind}
     with run.host.session(run.adapters.layers, checkpointing=False):
         first = next_backward(run, 1.0, **options)
@@ -59,7 +47,7 @@ def test_one_batchs_work_on_anothers_inputs_is_the_others(tmp_path, host, kind) 
 
 
 def test_other_kinds_of_batches_are_told_apart(tmp_path) -> None:
-    run = prepared(tmp_path, ToyHost(), data=DataConfig(resolution=32))
+    run = trained_run(tmp_path, ToyHost(), data=DataConfig(resolution=32))
     with run.host.session(run.adapters.layers, checkpointing=False):
         kinds = [
             next_backward(run, 1.0),

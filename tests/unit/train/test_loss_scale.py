@@ -4,28 +4,22 @@ import math
 
 import pytest
 import torch
-from toy import HalfToyHost, ToyHost, job
+from toy import HalfToyHost, ToyHost, job, trained_run
 
 from trustopt.config import OptimizerConfig
 from trustopt.diffusion import Objective
 from trustopt.train import loss_scale
 from trustopt.train.loop import Gradients, gradients
 from trustopt.train.loss_scale import BACKOFF, GROWTH_INTERVAL, LARGEST, START, LossScale
-from trustopt.train.run import build_run, check, encode, run_job
+from trustopt.train.run import run_job
 
 
 def gradient(folder, host: ToyHost) -> tuple[torch.Tensor, Gradients, float]:
     """Return the first step's gradient, what else was found, and the scale it ended with."""
-    made = job(folder, host=host, accumulation=2, max_grad_norm=0.0)
-    adapters = check(made)
-    run = build_run(made, encode(made, adapters), adapters)
-    generator = torch.Generator().manual_seed(9)
-    with torch.no_grad():
-        for parameter in adapters.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-    with host.session(adapters.layers, checkpointing=False):
+    run = trained_run(folder, host, accumulation=2, max_grad_norm=0.0)
+    with host.session(run.adapters.layers, checkpointing=False):
         found = gradients(run)
-    flat = torch.cat([p.grad.flatten() for p in adapters.parameters()])
+    flat = torch.cat([p.grad.flatten() for p in run.parameters])
     return flat, found, run.loss_scale.value
 
 

@@ -17,7 +17,8 @@ from trustopt.host import (
     PreparedForward,
 )
 from trustopt.train.folders import Folders
-from trustopt.train.run import Job
+from trustopt.train.loop import Run
+from trustopt.train.run import Job, build_run, check, encode
 
 UP, DOWN = "double_blocks.0.img_mlp.0", "double_blocks.0.img_mlp.2"
 
@@ -162,3 +163,15 @@ def job(folder: Path, *, host: ToyHost | None = None, num_images: int = 5, **set
     if hooks is not None:
         made.hooks = hooks
     return made
+
+
+def trained_run(folder: Path, host: ToyHost, **settings) -> Run:
+    """A run at step 0 whose adapters change something already."""
+    made = job(folder, host=host, **settings)
+    adapters = check(made)
+    run = build_run(made, encode(made, adapters), adapters)
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for parameter in adapters.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return run

@@ -100,6 +100,17 @@ class PreparedForward:
         return self.run(self.inputs)
 
 
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors named ``<prefix>.<name>``, so that several parts' inputs are one mapping."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def part_of(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return one part's tensors again, by its own names; see ``under``."""
+    start = f"{prefix}."
+    return {n.removeprefix(start): x for n, x in tensors.items() if n.startswith(start)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class HostMemory:
     """What a host can say about its device's memory before training, in bytes."""

@@ -12,7 +12,7 @@ import torch
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
 
-from ...trustopt.host import Conditioning
+from ...trustopt.host import Conditioning, part_of, under
 from .conditioning import batched, conditions_of
 
 _KEY = "trustopt"
@@ -49,7 +49,7 @@ def inputs_of(
         # ComfyUI leaves some in main memory until the network runs; a recording must not.
         tensors = {name: x.to(device) for name, x in kwargs.items() if isinstance(x, Tensor)}
         tensors |= {"noised": noised[indices], "sigma": sigma[indices]}
-        inputs |= {f"{len(groups)}.{name}": tensor for name, tensor in tensors.items()}
+        inputs |= under(str(len(groups)), tensors)
         constants = {name: value for name, value in kwargs.items() if name not in tensors}
         groups.append(Group(tuple(indices), constants))
     return inputs, groups
@@ -84,8 +84,7 @@ def raw_output(
     """
     rows: dict[int, Tensor] = {}
     for number, group in enumerate(groups):
-        start = f"{number}."
-        own = {n.removeprefix(start): x for n, x in inputs.items() if n.startswith(start)}
+        own = part_of(str(number), inputs)
         noised, sigma = own.pop("noised"), own.pop("sigma")
         output = _run(patcher, network, noised, sigma, {**own, **group.constants})
         rows |= dict(zip(group.indices, output, strict=True))

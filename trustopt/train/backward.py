@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data import Batch
 from ..diffusion import Draw
-from ..host import Conditioning, PreparedForward
+from ..host import Conditioning, PreparedForward, part_of, under
 
 if TYPE_CHECKING:
     from .loop import Run
@@ -60,7 +60,7 @@ def backward_of(run: "Run", batch: Batch, draw: Draw, weights: Tensor, divisor: 
     if batch.masks is not None:
         own["mask"] = batch.masks
     inputs = {name: tensor.to(run.host.device) for name, tensor in own.items()}
-    inputs |= _named("forward", forward) | _named("base", base)
+    inputs |= under("forward", forward.inputs) | under("base", base.inputs if base else {})
     return Backward(
         inputs=inputs,
         work=partial(_forward_and_backward, run, draw, forward, base),
@@ -79,8 +79,8 @@ def _forward_and_backward(
         target = inputs["target"]
         if base is not None:
             with torch.no_grad(), run.adapters.disabled():
-                target = base.run(_given("base", inputs)).float()
-        output = forward.run(_given("forward", inputs))
+                target = base.run(part_of("base", inputs)).float()
+        output = forward.run(part_of("forward", inputs))
         draw = replace(draw, target=target, sigma=inputs["sigma"])
         losses = run.objective.losses(output, draw, inputs.get("mask"))
         weighted = losses * inputs["weights"]
@@ -98,13 +98,3 @@ def conditioning_of(run: "Run", batch: Batch) -> Conditioning:
         geometry=batch.geometry,
         guidance=run.job.objective.guidance,
     )
-
-
-def _named(part: str, prepared: PreparedForward | None) -> dict[str, Tensor]:
-    inputs = {} if prepared is None else prepared.inputs
-    return {f"{part}.{name}": tensor for name, tensor in inputs.items()}
-
-
-def _given(part: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{part}."
-    return {n.removeprefix(start): x for n, x in inputs.items() if n.startswith(start)}

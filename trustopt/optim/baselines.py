@@ -9,6 +9,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from .adamw import FusedAdamW
+
 
 def adamw(
     params: ParamsT, lr: float, *, beta1: float, beta2: float, eps: float, weight_decay: float
@@ -16,10 +18,10 @@ def adamw(
     """Torch's AdamW, fused into one pass where every parameter's device has that kernel."""
     groups = list(params)
     tensors = [p for g in groups for p in (g["params"] if isinstance(g, dict) else [g])]
-    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in tensors)
-    return torch.optim.AdamW(
-        groups, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=fused
-    )
+    settings = {"betas": (beta1, beta2), "eps": eps, "weight_decay": weight_decay}
+    if all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in tensors):
+        return FusedAdamW(groups, lr, **settings)
+    return torch.optim.AdamW(groups, lr, **settings)
 
 
 def adamw8bit(

@@ -149,7 +149,7 @@ class StepGraphs:
         if frozen is None:
             self.forget()
             return False
-        place = (frozen, tuple(p.data_ptr() for p in self._parameters))
+        place = (frozen, tuple([p.data_ptr() for p in self._parameters]))
         if place != self._place:
             self._moved += bool(self._recordings)
             self.forget()
@@ -245,13 +245,18 @@ class StepGraphs:
     @torch.no_grad()
     def _point_gradients(self, places: Mapping[Tensor, Tensor]) -> None:
         """Let parameters hold their gradients where recordings add to them, values kept."""
-        empty = [place for p, place in places.items() if p.grad is None]
+        empty = []
+        for parameter, place in places.items():
+            gradient = parameter.grad  # asked once: a network has more than a thousand
+            if gradient is place:
+                continue
+            if gradient is None:
+                empty.append(place)
+            else:
+                place.copy_(gradient)
+            parameter.grad = place
         if empty:
             torch._foreach_zero_(empty)
-        for parameter, place in places.items():
-            if parameter.grad is not None and parameter.grad is not place:
-                place.copy_(parameter.grad)
-            parameter.grad = place
 
     def _point_away(self) -> None:
         """Take gradients out of places that are about to go."""

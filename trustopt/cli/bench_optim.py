@@ -23,6 +23,7 @@ from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 
 from ..optim import AutoTrustGO, EmoClan, EmoFact, EmoLynx, EmoNavi, EmoNeco, EmoZeal
+from ..optim.adamw import FusedAdamW
 from ..optim.chunked_optimizer import ChunkedOptimizer
 from .contenders import ratio, state_tensors, taken_in_turns
 from .dispatches import Dispatches
@@ -59,6 +60,7 @@ ROWS = {
     "emozeal sign": Row(EmoZeal, "EmoZeal", 0.8),
     "emoneco calm": Row(EmoNeco, "EmoNeco"),
     "emoneco soft": Row(EmoNeco, "EmoNeco", 0.35),
+    "adamw": Row(partial(FusedAdamW, lr=1e-4), "AdamW"),
 }
 """Where a variant steps in several ways, each is a row."""
 

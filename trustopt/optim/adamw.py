@@ -1,10 +1,10 @@
 """Torch's fused AdamW without its lists: a LoRA has thousands of small tensors.
 
-Torch collects parameters, gradients and averages anew at every step, one tensor after the other. On
-a fast GPU that takes longer than the update itself, while the device has nothing to do.
+Torch collects parameters, gradients and averages anew at every step, one tensor after the other, and
+a fast GPU waits for that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import is_
 from typing import Any
@@ -90,10 +90,10 @@ class FusedAdamW(torch.optim.AdamW):
             self._kept[place] = learning, lists
         return lists
 
-    def _together(self, params: Sequence[Tensor]) -> Together:
+    def _together(self, params: list[Tensor]) -> Together:
         states = [self._state_of(parameter) for parameter in params]
         return Together(
-            params=list(params),
+            params=params,
             exp_avgs=[state["exp_avg"] for state in states],
             exp_avg_sqs=[state["exp_avg_sq"] for state in states],
             steps=[state["step"] for state in states],

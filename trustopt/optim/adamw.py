@@ -1,7 +1,7 @@
 """Torch's fused AdamW without its lists: a LoRA has thousands of small tensors.
 
-Torch collects parameters, gradients and averages anew at every step, one tensor after the other, and
-a fast GPU waits for that.
+Torch collects parameters, gradients and averages anew at every step, one tensor after the other,
+and a fast GPU waits for that.
 """
 
 from collections.abc import Callable
